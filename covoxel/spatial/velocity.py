@@ -1,0 +1,40 @@
+"""Stationary velocity fields: the exponential by scaling and squaring."""
+
+import math
+
+from torch import Tensor
+
+from covoxel.spatial.field import compose
+
+
+def exp(velocity_vox: Tensor, *, squarings: int | None = None) -> Tensor:
+    """Displacement after unit time of the flow of a stationary velocity field.
+
+    Parameters
+    ----------
+    velocity_vox
+        `(batch, n, *shape)`, voxels per unit time. `exp(-velocity_vox)` is the inverse.
+    squarings
+        Number of squarings; by default so many that the first step is at most a quarter voxel anywhere.
+        Each costs one warp of n channels.
+
+    Returns
+    -------
+    Tensor
+        Displacement in voxels, `(batch, n, *shape)`.
+
+    References
+    ----------
+    Arsigny et al., A log-Euclidean framework for statistics on diffeomorphisms, MICCAI 2006.
+    """
+    if squarings is None:
+        squarings = squarings_for(float(velocity_vox.detach().abs().max()))
+    displacement = velocity_vox / 2**squarings
+    for _ in range(squarings):
+        displacement = compose(displacement, displacement)
+    return displacement
+
+
+def squarings_for(largest_vox: float, first_step_vox: float = 0.25) -> int:
+    """Squarings after which a velocity of `largest_vox` starts with a step of at most `first_step_vox`."""
+    return max(1, math.ceil(math.log2(max(largest_vox, 1e-9) / first_step_vox)))
