@@ -1,0 +1,1 @@
+"""Similarity measures and regularisers, one a file."""
