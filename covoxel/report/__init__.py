@@ -1,0 +1,7 @@
+"""Reports: figures of a case, plots of a cohort, one self-contained HTML page."""
+
+from covoxel.report.case import case_figures
+from covoxel.report.html import render
+from covoxel.report.model import CaseReport, Report, Stage, StructureRow
+
+__all__ = ["CaseReport", "Report", "Stage", "StructureRow", "case_figures", "render"]
