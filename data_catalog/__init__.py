@@ -1,0 +1,31 @@
+"""What a cohort is: its cases, their roles, the checks of its files, and the readers that find them."""
+
+from data_catalog.checks import CheckedCase, check_case, expected_ndim, find_duplicates
+from data_catalog.files import load_image, sha256_of
+from data_catalog.readers import open_cohort
+from data_catalog.schema import (
+    Case,
+    Cohort,
+    CohortError,
+    EvaluationLabels,
+    Rejected,
+    Role,
+    ScoringLabelError,
+)
+
+__all__ = [
+    "Case",
+    "CheckedCase",
+    "Cohort",
+    "CohortError",
+    "EvaluationLabels",
+    "Rejected",
+    "Role",
+    "ScoringLabelError",
+    "check_case",
+    "expected_ndim",
+    "find_duplicates",
+    "load_image",
+    "open_cohort",
+    "sha256_of",
+]
