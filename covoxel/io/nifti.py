@@ -49,7 +49,7 @@ def read_header(path: Path) -> Header:
         As for `read_image`, but a file of more than three axes is not refused.
     """
     fields = read_fields(Path(path))
-    grid = None if len(fields.shape) > 3 else _grid(fields)
+    grid = None if len(fields.shape) > 3 else _grid(fields, fields.shape)
     spacing = fields.spacing_mm if grid is None else grid.spacing_mm
     return Header(fields.shape, tuple(float(s) for s in spacing), grid, fields.dtype.name)
 
@@ -158,16 +158,26 @@ def write_labels(path: Path, image: Image) -> None:
     write_nifti(Path(path), values.astype(next(names)), image.grid)
 
 
+def vector_grid(fields: HeaderFields) -> Grid:
+    """Grid of an ITK vector image, stored as `(i, j, k, 1, 3)` or `(i, j, 1, 1, 2)`; ImageError for another file."""
+    shape = fields.shape
+    if len(shape) != 5 or shape[3] != 1 or (shape[4] != 3 and (shape[2], shape[4]) != (1, 2)):
+        raise ImageError(
+            f"{fields.path} has the shape {shape}; a displacement must be (i, j, k, 1, 3) or (i, j, 1, 1, 2)"
+        )
+    return _grid(fields, shape[: shape[4]])
+
+
 def _volume_grid(fields: HeaderFields) -> Grid:
     if len(fields.shape) > 3:
         raise ImageError(
             f"{fields.path} has the shape {fields.shape}; an image must be one 2-D or 3-D volume, not a series of them"
         )
-    return _grid(fields)
+    return _grid(fields, fields.shape)
 
 
-def _grid(fields: HeaderFields) -> Grid:
-    n = len(fields.shape)
+def _grid(fields: HeaderFields, shape: tuple[int, ...]) -> Grid:
+    n = len(shape)
     matrix = fields.ras_from_voxel
     if n == 2:
         if np.abs(matrix[2, :2]).max() > 1e-4 * np.abs(matrix[:2, :2]).max():
@@ -177,7 +187,7 @@ def _grid(fields: HeaderFields) -> Grid:
             )
         matrix = matrix[np.ix_([0, 1, 3], [0, 1, 3])]
     try:
-        return Grid(fields.shape, matrix)
+        return Grid(shape, matrix)
     except ValueError as error:
         raise ImageError(f"{fields.path} does not place its voxels in the world: {error}") from error
 
