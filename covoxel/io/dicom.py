@@ -150,7 +150,7 @@ def _along(item: _Slice) -> float:
 
 
 def _directions(item: _Slice) -> NDArray[np.float64]:
-    """Unit vectors along the rows and along the columns of a slice, `(2, 3)` LPS."""
+    """Give the unit vectors along the rows and along the columns of a slice, `(2, 3)` LPS."""
     return item.numbers("ImageOrientationPatient", 6).reshape(2, 3)
 
 

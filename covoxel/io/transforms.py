@@ -187,7 +187,7 @@ def _steps(path: Path, displacement_mm: Tensor) -> NDArray[np.float32]:
     field = displacement_mm.detach().float().cpu()
     if not bool(torch.isfinite(field).all()):
         raise ValueError(f"{path} must be written from finite displacements, got NaN or infinity")
-    lps = torch.as_tensor(np.diag(_lps(n))[:n], dtype=torch.float32)
+    lps = torch.tensor(np.diag(_lps(n))[:n].tolist())
     turned = field.permute(*range(n, 0, -1), 0).contiguous().mul_(lps / _STEP_MM).round_().mul_(_STEP_MM)
     values: NDArray[np.float32] = turned.add_(0.0).numpy().ravel()  # + 0 makes -0 to 0
     return values
