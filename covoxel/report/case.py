@@ -1,6 +1,14 @@
 """All figures of one case in one call, from images on any grid."""
 
-from covoxel.spatial import Image, Transform
+import numpy as np
+import torch
+
+from covoxel.report import figures
+from covoxel.report.canvas import round_length
+from covoxel.report.planes import Array, Frame, Plane, choose_planes
+from covoxel.spatial import Grid, Image, Transform, sample
+
+LINES = 10
 
 
 def case_figures(
@@ -36,4 +44,42 @@ def case_figures(
     ValueError
         If an image is not on the grid of `fixed`.
     """
-    raise NotImplementedError
+    for name, image in (("label_map", label_map), ("confidence", confidence), ("moved", moved)):
+        if image is not None and not image.grid.isclose(fixed.grid, tolerance_mm=1e-2):
+            raise ValueError(f"{name} must lie on the grid of fixed {fixed.grid.shape}, got {image.grid.shape}")
+    frame = Frame.of(fixed.grid)
+    ours = _array(fixed, frame)
+    labels = None if label_map is None else _array(label_map, frame)
+    planes = choose_planes(ours, labels, frame.spacing_mm)
+    drawn: dict[str, bytes] = {}
+    if labels is not None:
+        drawn["overlay"] = figures.overlay(ours, labels, planes)
+    if moved is not None:
+        drawn["checkerboard"] = figures.checkerboard(ours, _array(moved, frame), planes)
+    if confidence is not None:
+        drawn["confidence"] = figures.confidence_map(ours, _array(confidence, frame), planes)
+    if transform is not None and transform.displacement_mm is not None:
+        slabs = [_slab(transform, frame.grid(fixed.grid), plane) for plane in planes]
+        every_mm = round_length(max(max(plane.size_mm) for plane in planes) / LINES)
+        drawn["grid"] = figures.deformation_grid(ours, slabs, planes, every_mm)
+        drawn["jacobian"] = figures.log_jacobian(slabs, planes, labels)
+    return drawn
+
+
+def _array(image: Image, frame: Frame) -> Array:
+    return frame.view(image.data.detach().cpu().numpy())
+
+
+def _slab(transform: Transform, grid: Grid, plane: Plane) -> Array:
+    """Displacement in voxels of `grid`, `(n, *window)`, three voxels thick along the axis that is cut."""
+    assert transform.displacement_mm is not None
+    n = grid.ndim
+    ranges = [
+        np.arange(plane.index - 1, plane.index + 2) if axis == plane.axis else np.arange(window.start, window.stop)
+        for axis, window in enumerate(plane.window)
+    ]
+    voxel = np.stack(np.meshgrid(*ranges, indexing="ij"), -1)
+    at = torch.from_numpy(np.moveaxis(transform.grid.to_voxel(grid.to_ras(voxel)), -1, 0)[None])
+    field = transform.displacement_mm[None].detach().cpu().float()
+    shift_mm = sample(field, at.float())[0].numpy()
+    return np.asarray(np.einsum("cd,d...->c...", grid.voxel_from_ras[:n, :n], shift_mm))
