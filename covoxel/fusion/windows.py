@@ -1,0 +1,94 @@
+"""Likeness of atlases and image in a window around each voxel, from voxels inside the field of view only."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from covoxel.fusion.base import Evidence
+from covoxel.losses.box import box_sum
+
+VARIANCE_FLOOR = 1e-3
+"""Added to variances of standardised intensities: a window without contrast is like nothing."""
+
+_CHUNK = 2**22  # voxels of one quantity that are in work at once
+
+
+def standardised(evidence: Evidence) -> Evidence:
+    """The same evidence, each image with mean 0 and standard deviation 1 over the voxels all atlases see.
+
+    Where the atlases share no voxel, over all voxels. A constant image becomes zero.
+    """
+    shared = evidence.valid.all(0)
+    if not shared.any():
+        shared = torch.ones_like(shared)
+    moved = torch.stack([_standardise(image, shared) for image in evidence.moved])
+    return replace(evidence, fixed=_standardise(evidence.fixed, shared), moved=moved)
+
+
+def _standardise(image: Tensor, mask: Tensor) -> Tensor:
+    inside = image[mask].double()
+    spread = float(inside.std(correction=0))
+    if spread <= 1e-6 * float(inside.abs().amax()):
+        return torch.zeros_like(image)
+    return ((image - float(inside.mean())) / spread).to(image.dtype)
+
+
+def chunks(evidence: Evidence) -> Iterator[slice]:
+    """Ranges of atlases that fit in work together."""
+    step = max(1, _CHUNK // max(1, evidence.fixed.numel()))
+    for start in range(0, len(evidence.moved), step):
+        yield slice(start, start + step)
+
+
+def window_mean(x: Tensor, inside: Tensor, radius: int) -> Tensor:
+    """Mean of `x` over the window around each voxel, voxels where `inside` only.
+
+    Parameters
+    ----------
+    x
+        `(batch, channel, *shape)`.
+    inside
+        `(batch, 1, *shape)` of the type of `x`, ones and zeros.
+    radius
+        Half side of the window in voxels.
+
+    Returns
+    -------
+    Tensor
+        As `x`; 0 where a window holds no voxel inside.
+    """
+    return box_sum(x * inside, radius) / box_sum(inside, radius).round_().clamp_(min=1)
+
+
+def correlation(fixed: Tensor, moved: Tensor, inside: Tensor, radius: int) -> Tensor:
+    """Correlation coefficient of two standardised images in the window around each voxel.
+
+    Parameters
+    ----------
+    fixed
+        `(1, 1, *shape)`.
+    moved, inside
+        `(atlas, 1, *shape)`, the latter ones and zeros.
+    radius
+        Half side of the window in voxels.
+
+    Returns
+    -------
+    Tensor
+        `(atlas, 1, *shape)` in -1 to 1.
+    """
+    fixed = fixed.expand_as(moved)
+    products = torch.cat([fixed, moved, fixed * fixed, moved * moved, fixed * moved], 1)
+    f, m, ff, mm, fm = window_mean(products, inside, radius).tensor_split(5, 1)
+    variance_f = (ff - f * f).clamp_(min=0).add_(VARIANCE_FLOOR)
+    variance_m = (mm - m * m).clamp_(min=0).add_(VARIANCE_FLOOR)
+    return (fm - f * m).div_(variance_f.mul_(variance_m).sqrt_())
+
+
+def locally_normalised(image: Tensor, inside: Tensor, radius: int) -> Tensor:
+    """Standardised `image` less its mean and over its standard deviation in the window around each voxel."""
+    mean, square = window_mean(torch.cat([image, image * image], 1), inside, radius).tensor_split(2, 1)
+    spread = (square - mean * mean).clamp_(min=0).add_(VARIANCE_FLOOR).sqrt_()
+    return (image - mean).div_(spread)

@@ -1,0 +1,23 @@
+"""Metrics of label maps and of transforms; numbers for tables, without gradient."""
+
+from covoxel.metrics.base import METRICS, Metric
+from covoxel.metrics.dice import dice, jaccard
+from covoxel.metrics.folding import Folding, folding
+from covoxel.metrics.summary import Summary, summarise
+from covoxel.metrics.surface import assd_mm, hd95_mm
+from covoxel.metrics.volumes import volume_difference_percent, volumes_mm3
+
+__all__ = [
+    "METRICS",
+    "Folding",
+    "Metric",
+    "Summary",
+    "assd_mm",
+    "dice",
+    "folding",
+    "hd95_mm",
+    "jaccard",
+    "summarise",
+    "volume_difference_percent",
+    "volumes_mm3",
+]
