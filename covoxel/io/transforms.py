@@ -9,7 +9,7 @@ import numpy as np
 import SimpleITK
 import torch
 from numpy.typing import NDArray
-from scipy.io import savemat
+from scipy.io import savemat, whosmat
 from torch import Tensor
 
 from covoxel.io.atomic import write_bytes
@@ -79,7 +79,7 @@ def read_transform(path: Path, grid: Grid | None = None) -> Transform:
     n = itk.GetDimension()
     if grid is not None and grid.ndim != n:
         raise ValueError(f"{path} is a {n}-D transform; it must have the {grid.ndim} dimensions of the fixed grid")
-    linear = _linear_part(stages, n)
+    linear = _linear_part(path, stages, n)
     matrix = _lps(n) @ linear @ _lps(n)
     curved = [stage for stage in stages if not stage.IsLinear()]
     if not curved:
@@ -88,9 +88,9 @@ def read_transform(path: Path, grid: Grid | None = None) -> Transform:
     if field is not None:
         own = _grid_of(field)
         if len(curved) == 1 and (grid is None or grid.isclose(own)):
-            return Transform(grid or own, matrix, _displacement_ras(sitk.GetArrayViewFromImage(field)))
+            return Transform(grid or own, matrix, _displacement_ras(path, sitk.GetArrayViewFromImage(field)))
         grid = grid or own
-    return _evaluated(itk, linear, _needed(path, grid))
+    return _evaluated(path, itk, linear, _needed(path, grid))
 
 
 def write_affine(path: Path, moving_from_fixed: NDArray[np.float64]) -> None:
@@ -116,7 +116,7 @@ def read_affine(path: Path) -> NDArray[np.float64]:
     if not itk.IsLinear():
         raise ValueError(f"{path} holds a {itk.GetName()}; an affine must be made of linear transforms only")
     n = itk.GetDimension()
-    matrix: NDArray[np.float64] = _lps(n) @ _linear_part([itk], n) @ _lps(n)
+    matrix: NDArray[np.float64] = _lps(n) @ _linear_part(path, [itk], n) @ _lps(n)
     return matrix
 
 
@@ -193,12 +193,15 @@ def _steps(path: Path, displacement_mm: Tensor) -> NDArray[np.float32]:
     return values
 
 
-def _displacement_ras(vectors: NDArray[np.floating]) -> Tensor:
+def _displacement_ras(path: Path, vectors: NDArray[np.floating]) -> Tensor:
     """Displacement `(n, *shape)` float32 RAS+ of ITK's array `(k, j, i, n)`."""
+    if not np.isfinite(vectors).all():
+        raise ValueError(f"{path} holds displacements that are not finite; every one must be")
     n = vectors.shape[-1]
-    turned = vectors.transpose(n, *range(n - 1, -1, -1)).astype(np.float32)
+    turned = vectors.transpose(n, *range(n - 1, -1, -1)).astype(np.float32, order="C")
     turned[:2] *= -1
-    return torch.from_numpy(np.ascontiguousarray(turned + np.float32(0)))
+    turned += np.float32(0)  # makes -0 to 0
+    return torch.from_numpy(turned)
 
 
 def _frame(grid: Grid) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
@@ -225,10 +228,26 @@ def _read_itk(path: Path) -> Any:
     if not Path(path).is_file():
         raise ValueError(f"{path} does not exist; a transform must be a file")
     try:
-        return sitk.ReadTransform(str(path))
-    except RuntimeError as error:
+        kinds = _kinds(Path(path))
+        itk = sitk.ReadTransform(str(path))
+    except (RuntimeError, OSError, KeyError, NotImplementedError, UnicodeError) as error:
         reason = str(error).strip().splitlines()[-1].strip()
         raise ValueError(f"{path} must be an intact ITK transform file: {reason}") from error
+    if len(kinds) > 1 and not kinds[0].startswith("CompositeTransform"):
+        raise ValueError(f"{path} holds {len(kinds)} transforms side by side; several must be one CompositeTransform")
+    return itk
+
+
+def _kinds(path: Path) -> list[str]:
+    """Names of the transforms in a file. SimpleITK would read the first of several and say nothing."""
+    if path.suffix in {".h5", ".hdf", ".hdf5"}:
+        with h5py.File(path, "r") as h5:
+            group = h5["TransformGroup"]
+            return [str(group[name]["TransformType"].asstr()[0]) for name in sorted(group, key=int)]
+    if path.suffix == ".mat":
+        return [name for name, *_ in whosmat(path) if name != "fixed"]
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return [line.partition(":")[2].strip() for line in lines if line.startswith("Transform:")]
 
 
 def _stages(itk: Any) -> list[Any]:
@@ -240,7 +259,7 @@ def _stages(itk: Any) -> list[Any]:
     return [stage for part in parts for stage in _stages(part)]
 
 
-def _linear_part(stages: list[Any], n: int) -> NDArray[np.float64]:
+def _linear_part(path: Path, stages: list[Any], n: int) -> NDArray[np.float64]:
     """Product of the linear stages, `(n + 1, n + 1)` in LPS, found by mapping the origin and the unit vectors."""
     product = np.eye(n + 1)
     for stage in stages:
@@ -251,6 +270,8 @@ def _linear_part(stages: list[Any], n: int) -> NDArray[np.float64]:
         for axis in range(n):
             matrix[:n, axis] = np.asarray(stage.TransformPoint(np.eye(n)[axis].tolist())) - matrix[:n, n]
         product = matrix @ product
+    if not np.isfinite(product).all() or abs(np.linalg.det(product)) < 1e-12:
+        raise ValueError(f"{path} holds the matrix {product.tolist()}; it must be finite and invertible")
     return product
 
 
@@ -266,7 +287,7 @@ def _needed(path: Path, grid: Grid | None) -> Grid:
     return grid
 
 
-def _evaluated(itk: Any, linear: NDArray[np.float64], grid: Grid) -> Transform:
+def _evaluated(path: Path, itk: Any, linear: NDArray[np.float64], grid: Grid) -> Transform:
     """Any transform as a displacement on `grid` followed by the matrix `linear`, exact at the voxel centres."""
     n = grid.ndim
     origin, spacing, direction = _frame(grid)
@@ -278,4 +299,4 @@ def _evaluated(itk: Any, linear: NDArray[np.float64], grid: Grid) -> Transform:
     fixed = np.stack(axes[::-1], -1) @ (direction * spacing).T + origin
     back = np.linalg.inv(linear)
     displacement = (fixed + shift) @ back[:n, :n].T + back[:n, n] - fixed
-    return Transform(grid, _lps(n) @ linear @ _lps(n), _displacement_ras(displacement))
+    return Transform(grid, _lps(n) @ linear @ _lps(n), _displacement_ras(path, displacement))
