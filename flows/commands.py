@@ -1,0 +1,175 @@
+"""What each verb of the command line does: check the call, run the flow, say how it ended, choose the exit status."""
+
+import logging
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flows.environment import prepare_environment
+
+if TYPE_CHECKING:
+    from tasks.call import Call
+    from tasks.summary import Summary
+
+log = logging.getLogger(__name__)
+
+DONE, OTHER, WRONG_CALL = 0, 1, 2
+REASONS_SHOWN = 20
+
+
+def say(text: str) -> None:
+    """Write a line to standard output."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def complain(text: str) -> None:
+    """Write a line about something wrong to standard error."""
+    sys.stderr.write(f"{text}\n")
+
+
+def run_call(verb: str, settings: Path | None, asked: dict[str, Any]) -> int:
+    """Run the flow of a verb and return the exit status of the command."""
+    return _guarded(lambda: _run(verb, settings, asked))
+
+
+def run_demo(output: Path, cases: int, settings: Path | None, device: str, workers: int | None) -> int:
+    """Make the synthetic cohort, run `few-shot` on it and return the exit status."""
+
+    def run() -> int:
+        from tasks.demo import demo_call
+        from tasks.settings import load_settings
+
+        asked = demo_call(output.expanduser().absolute()) | {"device": device, "workers": workers}
+        parameters = {
+            "output": output.expanduser().absolute(),
+            "cases": cases,
+            "settings": load_settings(settings),
+            "device": device,
+            "workers": workers,
+        }
+        return _run("demo", settings, asked, demo=parameters)
+
+    return _guarded(run)
+
+
+def show_status(output: Path) -> int:
+    """Print the state of each case of a run."""
+    from tasks.status import status_lines
+
+    def run() -> int:
+        for line in status_lines(output.expanduser().absolute()):
+            say(line)
+        return DONE
+
+    return _guarded(run)
+
+
+def deploying(stop: bool, worker: bool) -> int:
+    """Set up, or stop, the Prefect server, its pools, its worker and the deployments."""
+    from flows.deploy import deploy, stop_all
+
+    prepare_environment()
+    return _guarded(lambda: stop_all(say) if stop else deploy(say, with_worker=worker))
+
+
+def _run(
+    verb: str,
+    settings_file: Path | None,
+    asked: dict[str, Any],
+    demo: dict[str, Any] | None = None,
+) -> int:
+    from pydantic import ValidationError
+
+    from flows.server import prefect_server, wait_for_server
+    from tasks.call import Call, CallError
+    from tasks.settings import explain, load_settings
+
+    settings = load_settings(settings_file)
+    try:
+        call = Call(settings=settings, **asked)
+    except ValidationError as error:
+        raise CallError(explain(error, Call)) from None
+    prepare_environment()
+    _log_to_stderr()
+    with ExitStack() as stack:
+        stack.enter_context(prefect_server())
+        if demo is None:
+            _check(call, stack)
+        wait_for_server()
+        summary = _call_flow(verb, _parameters(call) if demo is None else demo)
+    return DONE if summary is None else _tell(summary)
+
+
+def _check(call: "Call", stack: ExitStack) -> None:
+    """Hold the output folder and look at cohort, atlases and settings before Prefect is even loaded."""
+    from tasks.study import open_study
+
+    stack.enter_context(open_study(call))
+
+
+def _call_flow(verb: str, parameters: dict[str, Any]) -> "Summary | None":
+    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+
+    from flows.environment import has_page
+
+    module = verb.replace("-", "_")
+    flow: Callable[..., Summary | None] = getattr(import_module(f"flows.{module}"), module)
+    if has_page():
+        return flow(**parameters)
+    with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):  # nobody listens, and each flow waits for it
+        return flow(**parameters)
+
+
+def _parameters(call: "Call") -> dict[str, Any]:
+    from flows.study_flow import call_parameters
+
+    return call_parameters(call)
+
+
+def _tell(summary: "Summary") -> int:
+    for case, reason in list(summary.reasons.items())[:REASONS_SHOWN]:
+        complain(f"{case}: {reason}")
+    if len(summary.reasons) > REASONS_SHOWN:
+        complain(f"and {len(summary.reasons) - REASONS_SHOWN} more, see cases.tsv")
+    say(f"{summary.done} done, {summary.failed} failed, {summary.set_aside} set aside")
+    if summary.mean_dice is not None:
+        say(f"mean Dice {summary.mean_dice:.4f} over {summary.scored} cases")
+    say(f"report: {summary.report}")
+    return summary.exit_status
+
+
+def _guarded(command: Callable[[], int]) -> int:
+    """Exit status of a command; what goes wrong becomes one sentence."""
+    from flows.server import ServerError
+    from tasks.call import CallError
+    from tasks.settings import SettingsError
+
+    try:
+        return command()
+    except (CallError, SettingsError) as error:
+        complain(f"error: {error}")
+        return WRONG_CALL
+    except ServerError as error:
+        complain(f"error: {error}")
+    except OSError as error:
+        complain(f"error: {error.filename or 'a file'}: {error.strerror or error}; what is finished is kept")
+    except KeyboardInterrupt:
+        complain("interrupted; run the same call again to go on, what is finished is kept")
+    except Exception as error:
+        log.debug("unexpected", exc_info=True)
+        complain(f"error: unexpected {type(error).__name__}: {error}; what is finished is kept")
+    return OTHER
+
+
+def _log_to_stderr() -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    for name in ("flows", "tasks", "covoxel", "data_catalog"):
+        logger = logging.getLogger(name)
+        logger.setLevel(logging.INFO if name == "flows" else logging.WARNING)
+        logger.handlers[:] = [handler]
+        logger.propagate = False

@@ -1,0 +1,15 @@
+"""Flow `fuse-labels`: from registered atlases to one label map a case."""
+
+from flows.mapping import run_stage
+from flows.register import register
+from flows.study_flow import parameters, study_flow
+from tasks.fuse import fuse, fuse_jobs, keep, keep_jobs
+from tasks.study import Study
+
+
+@study_flow("fuse-labels")
+def fuse_labels(study: Study) -> None:
+    """Fuse the labels of all atlases into one label map a case, with a confidence."""
+    if not study.ran("register"):
+        register(**parameters(study))
+    run_stage(study, "fuse", [(fuse, fuse_jobs(study)), (keep, keep_jobs(study))])

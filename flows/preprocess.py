@@ -1,0 +1,16 @@
+"""Flow `preprocess`: check every image, and prepare the sound ones."""
+
+from flows.mapping import run_stage
+from flows.study_flow import study_flow
+from tasks.check import check, check_jobs, set_aside
+from tasks.preprocess import preprocess as preprocess_case
+from tasks.preprocess import preprocess_jobs
+from tasks.study import Study
+
+
+@study_flow("preprocess")
+def preprocess(study: Study) -> None:
+    """Check every image of a cohort and prepare the sound ones; the others are set aside with a reason."""
+    run_stage(study, "check", [(check, check_jobs(study))])
+    set_aside(study)
+    run_stage(study, "preprocess", [(preprocess_case, preprocess_jobs(study))])

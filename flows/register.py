@@ -1,0 +1,16 @@
+"""Flow `register`: the transforms that bring every atlas onto every case."""
+
+from flows.mapping import run_stage
+from flows.preprocess import preprocess
+from flows.study_flow import parameters, study_flow
+from tasks.register import register as register_case
+from tasks.register import register_jobs
+from tasks.study import Study
+
+
+@study_flow("register")
+def register(study: Study) -> None:
+    """Bring every atlas onto every case of a cohort, and keep the transforms."""
+    if not study.ran("preprocess"):
+        preprocess(**parameters(study))
+    run_stage(study, "register", [(register_case, register_jobs(study))])

@@ -1,0 +1,110 @@
+"""A private Prefect server for one run without a server: loopback, silent, and it dies with this process."""
+
+import contextlib
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+
+from flows.environment import NO_PAGE, state_folder
+
+STARTUP_SECONDS = 180.0
+_PR_SET_PDEATHSIG = 1
+
+
+class ServerError(RuntimeError):
+    """No Prefect server could be started or reached."""
+
+
+@contextlib.contextmanager
+def prefect_server() -> Iterator[None]:
+    """Use the server of `PREFECT_API_URL`, or else a private one that ends with the block.
+
+    The server is started at once and waited for only by `wait_for_server`, so that other work goes on meanwhile.
+    """
+    if os.environ.get("PREFECT_API_URL"):
+        yield
+        return
+    port = free_port()
+    child = _start(port)
+    os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{port}/api"
+    os.environ[NO_PAGE] = "1"
+    os.environ["PREFECT_LOGGING_TO_API_ENABLED"] = "false"
+    try:
+        yield
+    finally:
+        child.terminate()
+        try:
+            child.wait(2)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+        for name in ("PREFECT_API_URL", NO_PAGE, "PREFECT_LOGGING_TO_API_ENABLED"):
+            os.environ.pop(name, None)
+
+
+def wait_for_server(seconds: float = STARTUP_SECONDS) -> None:
+    """Wait until the server of `PREFECT_API_URL` answers.
+
+    Raises
+    ------
+    ServerError
+        If it does not within `seconds`.
+    """
+    url = os.environ["PREFECT_API_URL"]
+    end = time.monotonic() + seconds
+    while not is_healthy(url):
+        if time.monotonic() > end:
+            raise ServerError(f"no Prefect server answers at PREFECT_API_URL={url}; start it or unset the variable")
+        time.sleep(0.1)
+
+
+def is_healthy(api_url: str) -> bool:
+    """Whether a Prefect server answers at an API address."""
+    try:
+        with urllib.request.urlopen(f"{api_url.rstrip('/')}/health", timeout=5) as answer:
+            return bool(answer.status == 200)
+    except (OSError, urllib.error.URLError, ValueError):
+        return False
+
+
+def free_port() -> int:
+    """A port of the loopback address that nobody uses."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def is_free(port: int) -> bool:
+    """Whether nobody listens on a port of the loopback address."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+def _start(port: int) -> subprocess.Popen[bytes]:
+    folder = state_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app"]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--log-level", "error", "--lifespan", "on"]
+    environment = {**os.environ, "PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1"}
+    environment["PREFECT__SERVER_FINAL"] = "1"
+    environment["PREFECT_API_DATABASE_CONNECTION_URL"] = f"sqlite+aiosqlite:///{folder / 'private.db'}"
+    with (folder / "private-server.log").open("wb") as log:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+        )
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)

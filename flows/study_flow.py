@@ -1,0 +1,64 @@
+"""How a function of a study becomes a Prefect flow: all flows of a study take the same parameters."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from prefect import Flow, flow
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from tasks.call import MAX_WORKERS, Call, Device
+from tasks.settings import FewShotSettings
+from tasks.study import Study, open_study
+
+R = TypeVar("R")
+
+
+def study_flow(name: str) -> Callable[[Callable[[Study], R]], Flow[..., R]]:
+    """Make a flow, named `name`, of a function that is given the study of a call.
+
+    Flows nested in one another share one study and one lock on the output folder.
+    """
+
+    def decorate(function: Callable[[Study], R]) -> Flow[..., R]:
+        def run(
+            cohort: Path,
+            atlases: list[str],
+            output: Path,
+            settings: FewShotSettings = FewShotSettings(),  # noqa: B008 (frozen)
+            evaluate: Path | None = None,
+            cases: list[str] | None = None,
+            device: Device = "auto",
+            workers: int | None = None,
+        ) -> R:
+            call = Call(
+                cohort=cohort,
+                atlases=tuple(atlases),
+                output=output,
+                settings=settings,
+                evaluate=evaluate,
+                cases=None if cases is None else tuple(cases),
+                device=device,
+                workers=workers,
+            )
+            with open_study(call) as study:
+                return function(study)
+
+        run.__name__ = run.__qualname__ = function.__name__
+        run.__doc__, run.__module__ = function.__doc__, function.__module__
+        runner: Any = ThreadPoolTaskRunner(max_workers=MAX_WORKERS)
+        return flow(name=name, task_runner=runner, validate_parameters=True)(run)
+
+    return decorate
+
+
+def parameters(study: Study) -> dict[str, Any]:
+    """Parameters that give a nested flow the same study."""
+    return call_parameters(study.call)
+
+
+def call_parameters(call: Call) -> dict[str, Any]:
+    """Parameters of a flow for a call."""
+    values = {name: getattr(call, name) for name in Call.model_fields}
+    lists = {"atlases": list(call.atlases), "cases": None if call.cases is None else list(call.cases)}
+    return values | lists

@@ -1,0 +1,120 @@
+"""Check: is each image, and each atlas label, fit for use?"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from prefect import task
+
+from covoxel.io import ImageError
+from covoxel.manifest import Record
+from data_catalog import Case, CheckedCase, check_case, expected_ndim, find_duplicates
+from data_catalog.files import sha256_of
+from tasks.call import CallError
+from tasks.job import Job, Made, work
+from tasks.options import TASK_OPTIONS
+from tasks.study import Study
+
+ABSENT = "absent"
+
+
+@dataclass(frozen=True)
+class CheckJob(Job):
+    """A case to check.
+
+    Parameters
+    ----------
+    subject
+        The case as the catalog knows it.
+    known_labels
+        Label values that may occur; None for any.
+    ndim
+        2 or 3, what the cohort is; None if unknown.
+    """
+
+    stage = "check"
+    code = ("covoxel.io", "data_catalog.checks", "data_catalog.files", "tasks.check")
+
+    subject: Case
+    known_labels: tuple[int, ...] | None
+    ndim: int | None
+
+    @cached_property
+    def hashes(self) -> dict[str, str]:
+        """SHA-256 of image and label as they lie on disk."""
+        files = {"image": self.subject.image, "label": self.subject.label}
+        hashes = {}
+        for name, path in files.items():
+            if path is not None:
+                try:
+                    hashes[name] = sha256_of(path)
+                except (OSError, ImageError):
+                    hashes[name] = ABSENT
+        return hashes
+
+    def inputs(self) -> Mapping[str, str]:
+        """SHA-256 of everything that is read, by name."""
+        return self.hashes
+
+    def parameters(self) -> Mapping[str, Any]:
+        """Settings the result depends on."""
+        return {"file": self.subject.image.name, "known_labels": self.known_labels, "ndim": self.ndim}
+
+
+@task(task_run_name="check {job.case}", **TASK_OPTIONS)
+@work
+def check(job: CheckJob) -> Made:
+    """Hold one case against the rules of the catalog; what it finds is in the facts of the record."""
+    found = check_case(job.subject, job.known_labels, job.ndim)
+    return Made(
+        [],
+        {
+            "reason": found.reason,
+            "voxels_sha256": found.voxels_sha256,
+            "shape": list(found.shape),
+            "spacing_mm": [round(float(s), 6) for s in found.spacing_mm],
+            "label_values": list(found.label_values),
+        },
+    )
+
+
+def check_jobs(study: Study) -> list[CheckJob]:
+    """A job for each atlas and each case of the run."""
+    labels = tuple(sorted(study.cohort.label_names)) or None
+    ndim = expected_ndim(study.cohort)
+    return [CheckJob(case.id, study.call.output, "cpu", case, labels, ndim) for case in study.named]
+
+
+def set_aside(study: Study) -> None:
+    """Set aside what the checks found unfit, and copies of what is there already.
+
+    Raises
+    ------
+    CallError
+        If no atlas is left.
+    """
+    records = study.records["check"]
+    for rejected in study.cohort.rejected:
+        study.set_aside[rejected.id] = rejected.reason
+    for case, record in records.items():
+        if record.facts["reason"]:
+            study.set_aside[case] = record.facts["reason"]
+    study.set_aside |= find_duplicates(_checked(study.named, records))
+    if not study.atlases:
+        reasons = "; ".join(
+            f"{case.id}: {study.set_aside.get(case.id) or study.failed.get(case.id)}" for case in study.cohort.atlases
+        )
+        raise CallError(f"no atlas is fit for use ({reasons})")
+
+
+def _checked(cases: Iterable[Case], records: Mapping[str, Record]) -> list[CheckedCase]:
+    return [
+        CheckedCase(
+            case,
+            voxels_sha256=records[case.id].facts["voxels_sha256"],
+            reason=records[case.id].facts["reason"],
+        )
+        for case in cases
+        if case.id in records
+    ]

@@ -1,0 +1,49 @@
+"""Choice of a registered component by name: its options are checked against its signature before anything starts."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, get_type_hints
+
+from pydantic import ConfigDict, ValidationError, create_model
+
+from tasks.settings import SettingsError, explain
+
+
+def check_component(
+    registry: Mapping[str, Callable[..., Any]], name: str, options: Mapping[str, Any], section: str, key: str
+) -> None:
+    """Check that a component exists and takes these options.
+
+    Parameters
+    ----------
+    registry
+        Where the component is looked up.
+    name, options
+        What the settings ask for.
+    section, key
+        Where the settings ask for it, for error messages.
+
+    Raises
+    ------
+    SettingsError
+        If the name is unknown, an option is unknown (the nearest known one is named) or a value has the wrong type.
+    """
+    try:
+        component = registry[name]
+    except KeyError as error:
+        raise SettingsError(f"settings: {section}.{key} = {name!r} is wrong: {error.args[0]}") from None
+    fields = _options(component)
+    model = create_model(name, __config__=ConfigDict(extra="forbid", arbitrary_types_allowed=True), **fields)
+    try:
+        model.model_validate(dict(options))
+    except ValidationError as error:
+        raise SettingsError(f"settings: in {section}.options of {name}: {explain(error, model)}") from None
+
+
+def _options(component: Callable[..., Any]) -> dict[str, Any]:
+    hints = get_type_hints(component)
+    return {
+        option.name: (hints.get(option.name, Any), option.default)
+        for option in inspect.signature(component).parameters.values()
+        if option.kind is inspect.Parameter.KEYWORD_ONLY and option.name != "device"
+    }

@@ -1,0 +1,85 @@
+"""Figures: pictures of one case for the report, kept as files so that they are drawn once."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from prefect import task
+
+from covoxel.io import read_image, read_labels
+from covoxel.io.atomic import write_bytes
+from covoxel.io.transforms import read_transform
+from covoxel.report import case_figures
+from covoxel.spatial import resample, resample_labels
+from tasks.job import Artifact, Job, Made, work
+from tasks.options import TASK_OPTIONS
+from tasks.study import Study
+
+
+@dataclass(frozen=True)
+class FiguresJob(Job):
+    """A segmented case and the atlas that is most like it.
+
+    Parameters
+    ----------
+    fixed, segmentation, confidence
+        The case as preprocessed, its label map, its confidence.
+    moving, transform
+        The atlas' preprocessed image and how it comes onto the case.
+    """
+
+    stage = "figures"
+    code = ("covoxel.spatial", "covoxel.io", "covoxel.report.figures", "covoxel.report.case", "tasks.figures")
+
+    fixed: Artifact
+    segmentation: Artifact
+    confidence: Artifact
+    moving: Artifact
+    transform: Artifact
+
+    def inputs(self) -> Mapping[str, str]:
+        """SHA-256 of everything that is read, by name."""
+        names = ("fixed", "segmentation", "confidence", "moving", "transform")
+        return {name: getattr(self, name).sha256 for name in names}
+
+
+@task(task_run_name="figures of {job.case}", **TASK_OPTIONS)
+@work
+def figures(job: FiguresJob) -> Made:
+    """Draw overlay, checkerboard, confidence, deformation grid and Jacobian of one case."""
+    fixed = read_image(job.fixed.path)
+    transform = read_transform(job.transform.path, fixed.grid)
+    drawn = case_figures(
+        fixed,
+        resample_labels(read_labels(job.segmentation.path), fixed.grid),
+        confidence=resample(read_image(job.confidence.path), fixed.grid, padding="border"),
+        moved=resample(read_image(job.moving.path), fixed.grid, transform),
+        transform=transform,
+    )
+    outputs = []
+    for name, picture in drawn.items():
+        path = job.layout.figure(job.case, name)
+        write_bytes(path, picture)
+        outputs.append(path)
+    return Made(outputs, {"figures": list(drawn)})
+
+
+def figures_jobs(study: Study) -> list[FiguresJob]:
+    """A job for each of the cases whose figures the report shows: those of lowest confidence first."""
+    done = [case.id for case in study.fixed if study.record("fuse", case.id)]
+    done.sort(key=lambda case: (study.records["fuse"][case].facts["quality"] or 0.0, case))
+    return [_job(study, case) for case in done[: study.call.settings.report.figures]]
+
+
+def _job(study: Study, case: str) -> FiguresJob:
+    layout, likeness = study.layout, study.records["fuse"][case].facts["likeness"]
+    atlas = max(sorted(likeness), key=lambda name: likeness[name] if likeness[name] is not None else -2.0)
+    return FiguresJob(
+        case,
+        study.call.output,
+        "cpu",
+        fixed=study.artifact("preprocess", case, layout.preprocessed(case)),
+        segmentation=study.artifact("fuse", case, layout.segmentation(case)),
+        confidence=study.artifact("fuse", case, layout.confidence(case)),
+        moving=study.artifact("preprocess", atlas, layout.preprocessed(atlas)),
+        transform=study.artifact("register", case, layout.transform(case, atlas)),
+    )

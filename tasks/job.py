@@ -1,0 +1,162 @@
+"""A job: one case of one stage, which knows by content whether it is done, and files its record when it is."""
+
+import errno
+import logging
+import math
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+import torch
+
+from covoxel.io.atomic import write_text
+from covoxel.io.sidecar import write_sidecar
+from covoxel.manifest import STATE_FOLDER, Manifest, Record, code_sha256, fingerprint
+from tasks.layout import Layout
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A file that travels between stages: where it is and the SHA-256 of its content."""
+
+    path: Path
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Job:
+    """One case of one stage.
+
+    Parameters
+    ----------
+    case
+        Id of the case.
+    output
+        The output folder.
+    device
+        "cpu" or "cuda".
+    """
+
+    stage: ClassVar[str]
+    code: ClassVar[tuple[str, ...]]
+
+    case: str
+    output: Path
+    device: str
+
+    def inputs(self) -> Mapping[str, str]:
+        """SHA-256 of everything that is read, by name."""
+        raise NotImplementedError
+
+    def parameters(self) -> Mapping[str, Any]:
+        """Settings the result depends on, plain JSON values."""
+        return {}
+
+    @property
+    def layout(self) -> Layout:
+        """Paths in the output folder."""
+        return Layout(self.output)
+
+    def fingerprint(self) -> str:
+        """What the work is known by."""
+        return fingerprint(self.inputs(), self.parameters(), code_sha256(*self.code))
+
+    def done(self) -> Record | None:
+        """The record of this work if it is done and its outputs are still what they were."""
+        return Manifest(self.output).fresh(self.stage, self.case, self.fingerprint())
+
+
+@dataclass(frozen=True)
+class Made:
+    """What the work of a job made: files, and facts for the tables."""
+
+    outputs: Sequence[Path]
+    facts: Mapping[str, Any]
+
+
+def number(value: float) -> float | None:
+    """A number as a fact: None where it is not finite, because JSON cannot say so."""
+    return float(value) if math.isfinite(value) else None
+
+
+J = TypeVar("J", bound=Job)
+
+
+def work(function: Callable[[J], Made]) -> Callable[[J], Record]:
+    """Turn a function that makes a job's files into one that also files the record, last.
+
+    The function runs with one torch thread, so that results do not depend on the number of cores. A traceback of
+    what nobody foresaw goes to `OUTPUT/.covoxel/errors`.
+    """
+
+    @wraps(function)
+    def run(job: J) -> Record:
+        torch.set_num_threads(1)
+        manifest = Manifest(job.output)
+        started = time.perf_counter()
+        try:
+            manifest.forget(job.stage, job.case)
+            made = function(job)
+            seconds = time.perf_counter() - started
+            return _file(job, manifest, made, seconds)
+        except Exception:
+            _keep_traceback(job)
+            raise
+
+    return run
+
+
+def _file(job: Job, manifest: Manifest, made: Made, seconds: float) -> Record:
+    for path in made.outputs:
+        if path.name.endswith((".nii.gz", ".h5")):
+            write_sidecar(path, job.inputs(), dict(job.parameters()), seconds, job.device)
+    record = Record(
+        stage=job.stage,
+        case=job.case,
+        fingerprint=job.fingerprint(),
+        inputs=dict(job.inputs()),
+        settings=dict(job.parameters()),
+        code=code_sha256(*job.code),
+        outputs=manifest.hash_outputs(made.outputs),
+        facts=made.facts,
+        seconds=round(seconds, 3),
+        device=job.device,
+    )
+    manifest.write(record)
+    return record
+
+
+def _keep_traceback(job: Job) -> None:
+    path = job.output / STATE_FOLDER / "errors" / f"{job.stage}_{job.case}.txt"
+    try:
+        write_text(path, traceback.format_exc())
+    except OSError as error:
+        log.debug("no traceback kept for %s: %s", job.case, error)
+
+
+def sentence(error: BaseException, job: Job | None = None) -> str:
+    """One sentence, without folders of this machine, that says why a case failed."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        text = f"no room on the disk for {_name(error)}; free some and run again, what is done is kept"
+    elif isinstance(error, OSError) and error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        text = f"{_name(error)} cannot be written or read: {error.strerror}"
+    elif isinstance(error, OSError) and error.strerror:
+        text = f"{_name(error)}: {error.strerror}"
+    elif isinstance(error, MemoryError | torch.OutOfMemoryError):
+        text = "not enough memory for this case; use fewer workers or a larger spacing_mm"
+    elif isinstance(error, ValueError) and str(error):
+        text = str(error)
+    else:
+        text = f"unexpected {type(error).__name__}: {error}"
+    text = " ".join(text.split())
+    return text if job is None else text.replace(f"{job.output}/", "")
+
+
+def _name(error: OSError) -> str:
+    return Path(str(error.filename)).name if error.filename else "a file"

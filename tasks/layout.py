@@ -1,0 +1,65 @@
+"""Where everything lies in an output folder: the one place that knows its names."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Paths of an output folder; stable, documented, in the spirit of BIDS derivatives."""
+
+    output: Path
+
+    def preprocessed(self, case: str) -> Path:
+        """Image of a case as the stages work on it."""
+        return self.output / "work" / "preprocessed" / f"{case}.nii.gz"
+
+    def preprocessed_labels(self, case: str) -> Path:
+        """Label map of an atlas on the grid of its preprocessed image."""
+        return self.output / "work" / "preprocessed_labels" / f"{case}.nii.gz"
+
+    def transform(self, fixed: str, moving: str) -> Path:
+        """ITK transform that resamples the image of `moving` onto `fixed`."""
+        return self.output / "transforms" / f"{fixed}_from_{moving}_xfm.h5"
+
+    def segmentation(self, case: str) -> Path:
+        """Label map of a case on its own grid."""
+        return self.output / "segmentations" / f"{case}.nii.gz"
+
+    def confidence(self, case: str) -> Path:
+        """Voxelwise confidence, 0 to 1, of the label map."""
+        return self.output / "segmentations" / f"{case}_confidence.nii.gz"
+
+    def figure(self, case: str, name: str) -> Path:
+        """Figure of a case, WebP."""
+        return self.output / "work" / "figures" / f"{case}_{name}.webp"
+
+    @property
+    def cases_table(self) -> Path:
+        """One row a case."""
+        return self.output / "cases.tsv"
+
+    @property
+    def volumes_table(self) -> Path:
+        """One row a case and structure."""
+        return self.output / "volumes.tsv"
+
+    @property
+    def metrics_table(self) -> Path:
+        """One row a case and structure, where a true label is known."""
+        return self.output / "metrics.tsv"
+
+    @property
+    def description(self) -> Path:
+        """What made the folder, as BIDS wants it."""
+        return self.output / "dataset_description.json"
+
+    @property
+    def report(self) -> Path:
+        """The page for people."""
+        return self.output / "report" / "index.html"
+
+    @property
+    def call(self) -> Path:
+        """The last call, for `status`."""
+        return self.output / ".covoxel" / "call.json"

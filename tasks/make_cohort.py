@@ -1,0 +1,1 @@
+"""Make the synthetic cohort of the demo."""

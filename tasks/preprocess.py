@@ -1,0 +1,81 @@
+"""Preprocess: each image as the stages work on it, in the same world as the image it comes from."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from prefect import task
+
+from covoxel.io import read_labels, write_image, write_labels
+from covoxel.preprocessing import preprocess as prepare
+from covoxel.spatial import resample_labels
+from data_catalog.files import load_image
+from tasks.job import Job, Made, work
+from tasks.options import TASK_OPTIONS
+from tasks.settings import PreprocessSettings
+from tasks.study import Study
+
+
+@dataclass(frozen=True)
+class PreprocessJob(Job):
+    """An image to prepare, and its label map if it is an atlas."""
+
+    stage = "preprocess"
+    code = ("covoxel.spatial", "covoxel.io", "covoxel.preprocessing", "tasks.preprocess")
+
+    image: Path
+    image_sha256: str
+    label: Path | None
+    label_sha256: str | None
+    settings: PreprocessSettings
+
+    def inputs(self) -> Mapping[str, str]:
+        """SHA-256 of everything that is read, by name."""
+        label = {} if self.label_sha256 is None else {"label": self.label_sha256}
+        return {"image": self.image_sha256, **label}
+
+    def parameters(self) -> Mapping[str, Any]:
+        """Settings the result depends on."""
+        return self.settings.model_dump(mode="json")
+
+
+@task(task_run_name="preprocess {job.case}", **TASK_OPTIONS)
+@work
+def preprocess(job: PreprocessJob) -> Made:
+    """Write the prepared image, and an atlas' label map on its grid."""
+    settings = job.settings
+    image = prepare(
+        load_image(job.image),
+        bias=settings.bias,
+        spacing_mm=settings.spacing_mm,
+        crop_to_foreground=settings.crop,
+        margin_mm=settings.margin_mm,
+    )
+    outputs = [job.layout.preprocessed(job.case)]
+    write_image(outputs[0], image)
+    if job.label is not None:
+        outputs.append(job.layout.preprocessed_labels(job.case))
+        write_labels(outputs[1], resample_labels(read_labels(job.label), image.grid))
+    return Made(outputs, {"shape": list(image.grid.shape)})
+
+
+def preprocess_jobs(study: Study) -> list[PreprocessJob]:
+    """A job for each sound atlas and each sound case of the run."""
+    jobs = []
+    for case in (*study.atlases, *study.fixed):
+        hashes = study.records["check"][case.id].inputs
+        label = case.training_label() if case.role == "atlas" else None
+        jobs.append(
+            PreprocessJob(
+                case.id,
+                study.call.output,
+                "cpu",
+                image=case.image,
+                image_sha256=hashes["image"],
+                label=label,
+                label_sha256=hashes.get("label"),
+                settings=study.call.settings.preprocess,
+            )
+        )
+    return jobs

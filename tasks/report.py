@@ -1,0 +1,113 @@
+"""Report: one page for people, from records and figures alone."""
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from prefect import task
+
+from covoxel import __version__
+from covoxel.io import write_text
+from covoxel.report import CaseReport, Report, Stage, StructureRow, render
+from tasks.options import TASK_OPTIONS
+from tasks.study import Study
+from tasks.summary import flags_of, status_of, structure_name, write_tables
+
+PACKAGES = ("torch", "numpy", "nibabel", "SimpleITK", "prefect")
+
+
+@task(task_run_name="tables and report", **TASK_OPTIONS)
+def write_report(study: Study) -> None:
+    """Write the tables and `report/index.html`."""
+    write_tables(study)
+    write_text(study.layout.report, render(report_of(study)))
+
+
+def report_of(study: Study) -> Report:
+    """Everything the page shows."""
+    settings = study.call.settings
+    cases = [*study.selected, *(atlas for atlas in study.cohort.atlases if atlas not in study.selected)]
+    rows = [_case(study, case.id, case.role) for case in cases if case in study.selected or case.id in study.set_aside]
+    rows += [_case(study, rejected.id, "") for rejected in study.cohort.rejected]
+    components = (settings.register_.engine, settings.fuse.rule) + (("n4",) if settings.preprocess.bias else ())
+    if settings.register_.engine == "svf":
+        components = ("affine", *components)
+    return Report(
+        title=settings.report.title or f"Segmentation of {study.cohort.name}",
+        cases=tuple(rows),
+        cohort=study.cohort.name,
+        stages=tuple(_stage(study, name) for name in study.records),
+        components=components,
+        settings=settings.model_dump(mode="json", by_alias=True),
+        versions=_versions(),
+        device=study.device,
+        notes=_notes(study),
+    )
+
+
+def _case(study: Study, case: str, role: str) -> CaseReport:
+    status, reason = status_of(study, case)
+    fused, registered = study.record("fuse", case), study.record("register", case)
+    regularity = list(registered.facts["transforms"].values()) if registered else []
+    worst = max(regularity, key=lambda item: item["folded_percent"] or 0.0, default=None)
+    return CaseReport(
+        id=case,
+        status=status,
+        reason=reason,
+        role=role,
+        confidence=fused.facts["quality"] if fused and role != "atlas" else None,
+        folded_percent=worst["folded_percent"] if worst else None,
+        sd_log_jacobian=worst["sd_log_jacobian"] if worst else None,
+        seconds=sum(records[case].seconds for records in study.records.values() if case in records),
+        flags=tuple(flags_of(study, case)),
+        rows=_structures(study, case, role),
+        figures=_figures(study, case),
+    )
+
+
+def _structures(study: Study, case: str, role: str) -> tuple[StructureRow, ...]:
+    fused, scored = study.record("fuse", case), study.record("evaluate", case)
+    if fused is None:
+        return ()
+    scores: dict[str, Any] = dict(scored.facts["dice"]) if scored else {}
+    per_ml = 1000.0 if fused.facts["ndim"] == 3 else 100.0
+    return tuple(
+        StructureRow(
+            label=int(label),
+            structure=structure_name(study, int(label)) if int(label) in study.cohort.label_names else "",
+            volume_ml=fused.facts["volumes_mm3"].get(label, 0.0) / per_ml,
+            dice=scores.get(label),
+            confidence=fused.facts["confidence"].get(label) if role != "atlas" else None,
+        )
+        for label in sorted({*fused.facts["volumes_mm3"], *scores}, key=int)
+    )
+
+
+def _figures(study: Study, case: str) -> dict[str, bytes]:
+    record = study.record("figures", case)
+    if record is None:
+        return {}
+    return {name: study.layout.figure(case, name).read_bytes() for name in record.facts["figures"]}
+
+
+def _stage(study: Study, name: str) -> Stage:
+    computed = study.computed.get(name, 0)
+    return Stage(name, round(study.seconds.get(name, 0.0), 1), computed, len(study.records[name]) - computed)
+
+
+def _notes(study: Study) -> tuple[str, ...]:
+    atlases = ", ".join(case.id for case in study.atlases)
+    notes = [f"Labels come from {len(study.atlases)} atlases alone: {atlases}."]
+    if study.truth is None:
+        notes.append("No true labels were given (--evaluate), so no Dice is shown.")
+    return tuple(notes)
+
+
+def _versions() -> dict[str, str]:
+    versions = {"covoxel": __version__, "python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return versions

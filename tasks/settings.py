@@ -1,0 +1,147 @@
+"""Settings of every stage, and the one YAML file they come from."""
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError
+
+MAX_FILE_BYTES = 1_000_000
+
+OptionValue = bool | int | float | str | list[bool | int | float | str] | None
+
+
+class SettingsError(ValueError):
+    """The settings are wrong; the message names file, key or value, and the rule."""
+
+
+class _Stage(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class PreprocessSettings(_Stage):
+    """How each image is prepared; results always return to the image's own grid."""
+
+    bias: bool = Field(False, description="remove the bias field with N4 (slow; for MR images with shading)")
+    spacing_mm: PositiveFloat | None = Field(
+        None, description="voxel size to work at in mm; null keeps each image's own"
+    )
+    crop: bool = Field(False, description="work on the foreground only")
+    margin_mm: float = Field(5.0, ge=0, description="what cropping leaves around the foreground, in mm")
+
+
+class RegisterSettings(_Stage):
+    """How atlases are brought onto each case."""
+
+    engine: str = Field("svf", description="a registration engine: identity, affine, svf …")
+    options: dict[str, OptionValue] = Field({}, description="options of that engine by name")
+
+
+class FuseSettings(_Stage):
+    """How the labels of several atlases become one label map."""
+
+    rule: str = Field("locally_weighted", description="a fusion rule: majority, locally_weighted …")
+    options: dict[str, OptionValue] = Field({}, description="options of that rule by name")
+
+
+class ReportSettings(_Stage):
+    """What the report shows."""
+
+    title: str = Field("", description="heading of the report; empty: the name of the cohort")
+    figures: int = Field(60, ge=0, description="cases with figures at most, those of lowest confidence first")
+
+
+class FewShotSettings(_Stage):
+    """All settings of a run, a section a stage."""
+
+    preprocess: PreprocessSettings = PreprocessSettings()
+    register_: RegisterSettings = Field(RegisterSettings(), alias="register")
+    fuse: FuseSettings = FuseSettings()
+    report: ReportSettings = ReportSettings()
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+def load_settings(path: Path | None) -> FewShotSettings:
+    """Settings of a YAML file, defaults where it is silent; all defaults without a file.
+
+    Raises
+    ------
+    SettingsError
+        If the file cannot be read, is over 1 MB, is no YAML mapping, has an unknown key (the nearest known one is
+        named) or a value against its rule.
+    """
+    if path is None:
+        return FewShotSettings()
+    data = _read(path)
+    if data is None:
+        return FewShotSettings()
+    if not isinstance(data, dict):
+        raise SettingsError(f"settings {path}: a mapping of sections is expected, got a {type(data).__name__}")
+    return parse_settings({key: {} if value is None else value for key, value in data.items()}, str(path))
+
+
+def parse_settings(data: Mapping[str, Any], source: str) -> FewShotSettings:
+    """Settings from plain data; `source` is named in errors.
+
+    Raises
+    ------
+    SettingsError
+        As for `load_settings`.
+    """
+    try:
+        return FewShotSettings.model_validate(data)
+    except ValidationError as error:
+        raise SettingsError(f"settings {source}: " + explain(error, FewShotSettings)) from None
+
+
+def explain(error: ValidationError, model: type[BaseModel]) -> str:
+    """One sentence for the first thing wrong: key, value and rule, or the nearest known key."""
+    first = error.errors(include_url=False)[0]
+    path = [str(part) for part in first["loc"]]
+    if first["type"] == "extra_forbidden":
+        return unknown_key(path[-1], _known_keys(model, path[:-1]), ".".join(path[:-1]))
+    return f"{'.'.join(path)} = {first['input']!r} is wrong: {first['msg'].lower()}"
+
+
+def unknown_key(key: str, known: list[str], section: str = "") -> str:
+    """Sentence about a key nobody knows, with the nearest known one."""
+    prefix = f"{section}." if section else ""
+    nearest = get_close_matches(key, known, n=1, cutoff=0.0)
+    hint = f"the nearest known key is {prefix}{nearest[0]}" if nearest else "there are no keys here"
+    return f"unknown key {prefix}{key}; {hint}"
+
+
+def default_yaml() -> str:
+    """The default settings as a commented YAML file."""
+    lines = ["# Settings of a run: every key is optional, these are the defaults."]
+    for name, section in FewShotSettings.model_fields.items():
+        model = type(section.default)
+        lines += ["", f"{section.alias or name}:  # {(model.__doc__ or '').strip()}"]
+        for key, item in model.model_fields.items():
+            value = yaml.safe_dump(item.default, default_flow_style=True).removesuffix("\n...\n").strip()
+            lines.append(f"  {key}: {value}".ljust(34) + f"  # {item.description}")
+    return "\n".join(lines) + "\n"
+
+
+def _read(path: Path) -> Any:
+    try:
+        size = path.stat().st_size
+        if size > MAX_FILE_BYTES:
+            raise SettingsError(f"settings {path}: the file has {size} bytes, at most {MAX_FILE_BYTES} are read")
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"settings {path}: the file cannot be read: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        where = getattr(error, "problem_mark", None)
+        line = f" at line {where.line + 1}" if where is not None else ""
+        raise SettingsError(f"settings {path}: the file is not valid YAML{line}") from None
+
+
+def _known_keys(model: type[BaseModel], path: list[str]) -> list[str]:
+    for part in path:
+        fields = {field.alias or name: field for name, field in model.model_fields.items()}
+        model = type(fields[part].default)
+    return [field.alias or name for name, field in model.model_fields.items()]

@@ -1,0 +1,188 @@
+"""A study: one call, its cohort and what has become of each case so far; shared by the flows of one process."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from covoxel.fusion import FUSION_RULES
+from covoxel.io.atomic import write_json
+from covoxel.manifest import FolderLock, FolderLockedError, Manifest, Record
+from covoxel.registration import ENGINES
+from data_catalog import Case, Cohort, CohortError, EvaluationLabels, open_cohort
+from tasks.call import Call, CallError
+from tasks.components import check_component
+from tasks.job import Artifact
+from tasks.layout import Layout
+
+MAX_WORKERS_BY_DEFAULT = 4
+
+
+class Study:
+    """What the stages of a run know together. Only flows change it, in their own thread.
+
+    Parameters
+    ----------
+    call
+        What was asked.
+    cohort
+        The cohort with the named atlases.
+    """
+
+    def __init__(self, call: Call, cohort: Cohort) -> None:
+        self.call = call
+        self.cohort = cohort
+        self.layout = Layout(call.output)
+        self.manifest = Manifest(call.output)
+        self.device = resolve_device(call.device)
+        self.truth = EvaluationLabels(call.evaluate) if call.evaluate else None
+        self.set_aside: dict[str, str] = {}
+        self.failed: dict[str, str] = {}
+        self.flags: dict[str, list[str]] = {}
+        self.records: dict[str, dict[str, Record]] = {}
+        self.computed: dict[str, int] = {}
+        self.seconds: dict[str, float] = {}
+        self._wanted = None if call.cases is None else set(call.cases)
+
+    @property
+    def workers(self) -> int:
+        """Cases at a time: as asked, else one on a GPU and up to four on cores."""
+        if self.call.workers is not None:
+            return self.call.workers
+        return 1 if self.device == "cuda" else min(len(os.sched_getaffinity(0)), MAX_WORKERS_BY_DEFAULT)
+
+    @property
+    def selected(self) -> tuple[Case, ...]:
+        """Cases to segment, atlases included, in the cohort's order."""
+        return tuple(case for case in self.cohort.cases if self._wanted is None or case.id in self._wanted)
+
+    @property
+    def named(self) -> tuple[Case, ...]:
+        """Atlases and then all other cases of this run, sound or not."""
+        atlases = tuple(sorted(self.cohort.atlases, key=lambda case: case.id))
+        return atlases + tuple(case for case in self.selected if case.role != "atlas")
+
+    @property
+    def atlases(self) -> tuple[Case, ...]:
+        """Sound atlases by id."""
+        return tuple(case for case in self.named if case.role == "atlas" and self.is_sound(case.id))
+
+    @property
+    def fixed(self) -> tuple[Case, ...]:
+        """Sound cases that the atlases label."""
+        return tuple(case for case in self.named if case.role != "atlas" and self.is_sound(case.id))
+
+    def is_sound(self, case: str) -> bool:
+        """Whether nothing has gone wrong with a case so far."""
+        return case not in self.set_aside and case not in self.failed
+
+    def record(self, stage: str, case: str) -> Record | None:
+        """Record of a case in this run."""
+        return self.records.get(stage, {}).get(case)
+
+    def artifact(self, stage: str, case: str, path: Path) -> Artifact:
+        """A file that a stage made of a case in this run, with its hash."""
+        return Artifact(path, self.records[stage][case].outputs[path.relative_to(self.call.output).as_posix()])
+
+    def flag(self, case: str, remark: str) -> None:
+        """Remark on a case for its row in `cases.tsv`."""
+        remarks = self.flags.setdefault(case, [])
+        if remark not in remarks:
+            remarks.append(remark)
+
+    def ran(self, stage: str) -> bool:
+        """Whether a stage has run in this process for this study."""
+        return stage in self.records
+
+
+_open: dict[str, tuple[Study, int]] = {}
+
+
+@contextmanager
+def open_study(call: Call) -> Iterator[Study]:
+    """The study of a call, with its output folder locked; the same one for all flows nested in one another.
+
+    Raises
+    ------
+    CallError
+        If cohort, atlases, cases, settings, folder of true labels or output folder are not fit; nothing was started.
+    """
+    key = call.model_dump_json()
+    lock = FolderLock(call.output)
+    study, depth = _open.get(key, (None, 0))
+    if study is None:
+        study = _prepare(call)
+    try:
+        lock.__enter__()
+    except FolderLockedError as error:
+        raise CallError(str(error)) from None
+    except OSError as error:
+        raise CallError(f"output folder {call.output} cannot be written: {error.strerror}") from None
+    try:
+        _open[key] = (study, depth + 1)
+        if depth == 0:
+            _remember(study)
+        yield study
+    finally:
+        if depth == 0:
+            _open.pop(key, None)
+        else:
+            _open[key] = (study, depth)
+        lock.__exit__(None, None, None)
+
+
+def read_study(call: Call) -> Study:
+    """The study of a call without its lock, to look at and not to change."""
+    return _prepare(call)
+
+
+def resolve_device(device: str) -> str:
+    """Name "cpu" or "cuda" for "auto", "cpu" or "cuda".
+
+    Raises
+    ------
+    CallError
+        If "cuda" is asked for and there is no CUDA device.
+    """
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise CallError("device 'cuda' was asked for and this machine has no CUDA device; use auto or cpu")
+    return device
+
+
+def _prepare(call: Call) -> Study:
+    check_component(ENGINES, call.settings.register_.engine, call.settings.register_.options, "register", "engine")
+    check_component(FUSION_RULES, call.settings.fuse.rule, call.settings.fuse.options, "fuse", "rule")
+    _check_output(call)
+    try:
+        cohort = open_cohort(call.cohort)
+        cohort = _without_unknown(cohort, call.cases)
+        return Study(call, cohort.with_atlases(list(call.atlases)))
+    except CohortError as error:
+        raise CallError(str(error)) from None
+
+
+def _without_unknown(cohort: Cohort, cases: Sequence[str] | None) -> Cohort:
+    for case in cases or ():
+        if case not in {rejected.id for rejected in cohort.rejected}:
+            cohort.case(case)
+    return cohort
+
+
+def _check_output(call: Call) -> None:
+    output, cohort = call.output.resolve(), call.cohort.resolve()
+    if output.exists() and not output.is_dir():
+        raise CallError(f"output {call.output} is a file; a folder is needed")
+    if cohort.is_dir() and (output == cohort or cohort in output.parents):
+        raise CallError(f"output {call.output} lies in the cohort's folder {call.cohort}; results need another place")
+
+
+def _remember(study: Study) -> None:
+    call: Mapping[str, object] = study.call.model_dump(mode="json", by_alias=True)
+    try:
+        write_json(study.layout.call, call)
+    except OSError as error:
+        raise CallError(f"output folder {study.call.output} cannot be written: {error.strerror}") from None

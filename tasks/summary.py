@@ -1,0 +1,203 @@
+"""Summary of a run: the tables, and how it ended. No times and no folders, so that equal runs give equal tables."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from covoxel import __version__
+from covoxel.io import write_json, write_table
+from covoxel.manifest import Record
+from covoxel.metrics import summarise
+from data_catalog import Case
+from tasks.study import Study
+
+CASE_COLUMNS = ["id", "role", "status", "reason", "predicted_quality", "flags"]
+VOLUME_COLUMNS = ["id", "label", "structure", "volume_mm3", "confidence"]
+METRIC_COLUMNS = ["id", "label", "structure", "dice"]
+FOLDS_FLAG_PERCENT = 0.1
+PAGE_ROWS = 500
+
+
+@dataclass(frozen=True)
+class Summary:
+    """How a run ended.
+
+    Parameters
+    ----------
+    done, failed, set_aside
+        Number of cases.
+    reasons
+        Why, by case, for all that are not done.
+    mean_dice
+        Mean over cases of the mean over structures; None if nothing was scored.
+    scored
+        Number of scored cases.
+    report
+        Where the page is.
+    """
+
+    done: int
+    failed: int
+    set_aside: int
+    reasons: dict[str, str]
+    mean_dice: float | None
+    scored: int
+    report: str
+
+    @property
+    def exit_status(self) -> int:
+        """0 all done; 3 some failed or were set aside; 1 nothing was done."""
+        if not self.failed and not self.set_aside:
+            return 0
+        return 3 if self.done else 1
+
+
+def status_of(study: Study, case: str) -> tuple[str, str]:
+    """Status ("done", "failed", "set aside") of a case in this run, and the reason."""
+    if case in study.set_aside:
+        return "set aside", study.set_aside[case]
+    if case in study.failed:
+        return "failed", study.failed[case]
+    return "done", ""
+
+
+def write_tables(study: Study) -> None:
+    """Write `cases.tsv`, `volumes.tsv`, `metrics.tsv` (if scored) and `dataset_description.json`.
+
+    Cases that this run was told to leave out keep their rows if an earlier run has finished them.
+    """
+    earlier = _earlier(study)
+    rows, volumes, metrics = [], [], []
+    for case in (*study.cohort.cases, *study.cohort.rejected):
+        if not _covered(study, case.id) and case.id not in earlier:
+            continue
+        role = case.role if isinstance(case, Case) else ""
+        fused = earlier.get(case.id) or study.record("fuse", case.id)
+        rows.append(_case_row(study, case.id, role, fused))
+        volumes += _volume_rows(study, case.id, fused)
+        metrics += _metric_rows(study, case.id, case.id in earlier)
+    write_table(study.layout.volumes_table, pd.DataFrame(volumes, columns=VOLUME_COLUMNS))
+    if study.truth is not None:
+        write_table(study.layout.metrics_table, pd.DataFrame(metrics, columns=METRIC_COLUMNS))
+    write_json(study.layout.description, _description(study))
+    write_table(study.layout.cases_table, pd.DataFrame(rows, columns=CASE_COLUMNS))
+
+
+def summary_of(study: Study) -> Summary:
+    """Count how the cases of the run ended."""
+    ids = [case.id for case in (*study.selected, *study.cohort.rejected)]
+    ends = {case: status_of(study, case) for case in ids} | {
+        case.id: status_of(study, case.id) for case in study.cohort.atlases if not study.is_sound(case.id)
+    }
+    states = [status for status, _ in ends.values()]
+    scores = list(case_scores(study).values())
+    return Summary(
+        done=states.count("done"),
+        failed=states.count("failed"),
+        set_aside=states.count("set aside"),
+        reasons={case: reason for case, (_, reason) in ends.items() if reason},
+        mean_dice=summarise(scores).mean if scores else None,
+        scored=len(scores),
+        report=str(study.layout.report),
+    )
+
+
+def page_rows(study: Study) -> list[dict[str, Any]]:
+    """Rows of `cases.tsv` for Prefect's page, those that need a look first, with the mean Dice where it is known."""
+    scores = case_scores(study)
+    rows = []
+    for case in study.selected:
+        row = _case_row(study, case.id, case.role, study.record("fuse", case.id))
+        rows.append({**row, "mean_dice": scores.get(case.id)})
+    return sorted(rows, key=lambda row: row["status"] == "done")[:PAGE_ROWS]
+
+
+def case_scores(study: Study) -> dict[str, float]:
+    """Mean Dice over the structures of each scored case."""
+    scores = {}
+    for case, record in study.records.get("evaluate", {}).items():
+        values = [value for value in record.facts["dice"].values() if value is not None]
+        if values:
+            scores[case] = sum(values) / len(values)
+    return scores
+
+
+def structure_name(study: Study, label: int) -> str:
+    """Name of a label in the cohort, or the label itself."""
+    return study.cohort.label_names.get(label) or str(label)
+
+
+def flags_of(study: Study, case: str) -> list[str]:
+    """Remarks on a case that a reader should know."""
+    remarks = list(study.flags.get(case, ()))
+    registered, fused = study.record("register", case), study.record("fuse", case)
+    if registered:
+        worst = max((item["folded_percent"] or 0.0 for item in registered.facts["transforms"].values()), default=0.0)
+        if worst > FOLDS_FLAG_PERCENT:
+            remarks.append(f"{worst:.2g} % of voxels fold")
+    if fused and not any(fused.facts["volumes_mm3"].values()):
+        remarks.append("no structure was found")
+    return remarks
+
+
+def _covered(study: Study, case: str) -> bool:
+    named = {item.id for item in (*study.selected, *study.cohort.rejected)}
+    return case in named or case in study.set_aside or case in study.failed
+
+
+def _earlier(study: Study) -> dict[str, Record]:
+    records = {}
+    for case in study.cohort.cases:
+        if not _covered(study, case.id) and study.layout.segmentation(case.id).is_file():
+            record = study.manifest.read("fuse", case.id)
+            if record is not None:
+                records[case.id] = record
+    return records
+
+
+def _case_row(study: Study, case: str, role: str, fused: Record | None) -> dict[str, Any]:
+    status, reason = status_of(study, case)
+    return {
+        "id": case,
+        "role": role or None,
+        "status": status,
+        "reason": reason or None,
+        "predicted_quality": fused.facts["quality"] if fused and role != "atlas" else None,
+        "flags": "; ".join(flags_of(study, case)) or None,
+    }
+
+
+def _volume_rows(study: Study, case: str, fused: Record | None) -> list[dict[str, Any]]:
+    if fused is None:
+        return []
+    return [
+        {
+            "id": case,
+            "label": int(label),
+            "structure": structure_name(study, int(label)),
+            "volume_mm3": volume,
+            "confidence": fused.facts["confidence"][label],
+        }
+        for label, volume in sorted(fused.facts["volumes_mm3"].items(), key=lambda item: int(item[0]))
+    ]
+
+
+def _metric_rows(study: Study, case: str, is_earlier: bool) -> list[dict[str, Any]]:
+    record = study.manifest.read("evaluate", case) if is_earlier else study.record("evaluate", case)
+    if record is None:
+        return []
+    return [
+        {"id": case, "label": int(label), "structure": structure_name(study, int(label)), "dice": score}
+        for label, score in sorted(record.facts["dice"].items(), key=lambda item: int(item[0]))
+    ]
+
+
+def _description(study: Study) -> dict[str, Any]:
+    return {
+        "Name": f"covoxel segmentations of {study.cohort.name}",
+        "BIDSVersion": "1.10.0",
+        "DatasetType": "derivative",
+        "GeneratedBy": [{"Name": "covoxel", "Version": __version__}],
+        **({"License": study.cohort.licence} if study.cohort.licence else {}),
+    }
