@@ -80,7 +80,7 @@ def confidence_map(fixed: Array, confidence: Array, planes: Sequence[Plane]) -> 
         doubt = np.clip((1 - sure) / (1 - LEAST_CONFIDENCE), 0, 1)
         grey = 0.75 * _grey(panel, fixed, low, high)
         alpha = np.clip(doubt * 6, 0, 0.9)[..., None]
-        return (grey * (1 - alpha) + apply_map(DOUBT, doubt) * alpha).astype(np.float32)
+        return np.asarray(grey * (1 - alpha) + apply_map(DOUBT, doubt) * alpha, dtype=np.float32)
 
     return draw(planes, paint, ColourBar(DOUBT[::-1], (f"confidence {LEAST_CONFIDENCE:g}", "", "1")))
 

@@ -1,6 +1,13 @@
 """One self-contained HTML page from a Report."""
 
+from functools import lru_cache
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+
+from covoxel.report import text
 from covoxel.report.model import Report
+from covoxel.report.page import page_of
+from covoxel.report.palette import label_colour
 
 
 def render(report: Report, *, figure_budget_bytes: int = 28_000_000) -> str:
@@ -12,5 +19,29 @@ def render(report: Report, *, figure_budget_bytes: int = 28_000_000) -> str:
         What to show.
     figure_budget_bytes
         Figures are embedded, worst cases first, until their encoded size reaches this; the page says what it left out.
+
+    Returns
+    -------
+    str
+        The page. Equal reports give equal pages. Every text is escaped, and absolute paths are cut to their end.
     """
-    raise NotImplementedError
+    return _template().render(page=page_of(report, figure_budget_bytes))
+
+
+@lru_cache
+def _template() -> Template:
+    environment = Environment(
+        loader=PackageLoader("covoxel.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        number=text.number,
+        significant=text.significant,
+        short_paths=text.short_paths,
+        label_colour=label_colour,
+    )
+    environment.globals.update(count=text.count)
+    return environment.get_template("template.html.j2")

@@ -1,0 +1,188 @@
+"""What ran, in sentences a paper can take over, each with its reference."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A publication: BibTeX key, the reference in one line, and its BibTeX entry."""
+
+    key: str
+    text: str
+    bibtex: str
+
+
+@dataclass(frozen=True)
+class Method:
+    """A component's sentence and the keys of its references."""
+
+    sentence: str
+    keys: tuple[str, ...] = ()
+
+
+def _article(key: str, author: str, title: str, journal: str, year: int, at: str, doi: str) -> Reference:
+    first = author.split(" and ")[0].split(",")[0]
+    others = " et al." if author.count(" and ") > 1 else ""
+    second = f" & {author.split(' and ')[1].split(',')[0]}" if author.count(" and ") == 1 else ""
+    volume, pages = at.split(":")
+    return Reference(
+        key,
+        f"{first}{second}{others} {title}. {journal} {volume}:{pages}, {year}. doi:{doi}",
+        f"@article{{{key},\n  author = {{{author}}},\n  title = {{{title}}},\n  journal = {{{journal}}},\n"
+        f"  year = {{{year}}},\n  volume = {{{volume}}},\n  pages = {{{pages.replace('–', '--')}}},\n"
+        f"  doi = {{{doi}}}\n}}",
+    )
+
+
+_MEDIA, _TMI, _NI = "Medical Image Analysis", "IEEE Transactions on Medical Imaging", "NeuroImage"
+
+REFERENCES: dict[str, Reference] = {
+    reference.key: reference
+    for reference in (
+        _article(
+            "jenkinson2001",
+            "Jenkinson, Mark and Smith, Stephen",
+            "A global optimisation method for robust affine registration of brain images",
+            _MEDIA,
+            2001,
+            "5:143–156",
+            "10.1016/S1361-8415(01)00036-6",
+        ),
+        _article(
+            "ashburner2007",
+            "Ashburner, John",
+            "A fast diffeomorphic image registration algorithm",
+            _NI,
+            2007,
+            "38:95–113",
+            "10.1016/j.neuroimage.2007.07.007",
+        ),
+        _article(
+            "arsigny2006",
+            "Arsigny, Vincent and Commowick, Olivier and Pennec, Xavier and Ayache, Nicholas",
+            "A log-Euclidean framework for statistics on diffeomorphisms",
+            "MICCAI, LNCS",
+            2006,
+            "4190:924–931",
+            "10.1007/11866565_113",
+        ),
+        _article(
+            "avants2008",
+            "Avants, Brian B. and Epstein, Charles L. and Grossman, Murray and Gee, James C.",
+            "Symmetric diffeomorphic image registration with cross-correlation",
+            _MEDIA,
+            2008,
+            "12:26–41",
+            "10.1016/j.media.2007.06.004",
+        ),
+        _article(
+            "studholme1999",
+            "Studholme, Colin and Hill, Derek L. G. and Hawkes, David J.",
+            "An overlap invariant entropy measure of 3D medical image alignment",
+            "Pattern Recognition",
+            1999,
+            "32:71–86",
+            "10.1016/S0031-3203(98)00091-0",
+        ),
+        _article(
+            "heinrich2012",
+            "Heinrich, Mattias P. and Jenkinson, Mark and Bhushan, Manav and Matin, Tahreema and Gleeson, Fergus V. "
+            "and Brady, Michael and Schnabel, Julia A.",
+            "MIND: Modality independent neighbourhood descriptor for multi-modal deformable registration",
+            _MEDIA,
+            2012,
+            "16:1423–1435",
+            "10.1016/j.media.2012.05.008",
+        ),
+        _article(
+            "heckemann2006",
+            "Heckemann, Rolf A. and Hajnal, Joseph V. and Aljabar, Paul and Rueckert, Daniel and Hammers, Alexander",
+            "Automatic anatomical brain MRI segmentation combining label propagation and decision fusion",
+            _NI,
+            2006,
+            "33:115–126",
+            "10.1016/j.neuroimage.2006.05.061",
+        ),
+        _article(
+            "artaechevarria2009",
+            "Artaechevarria, Xabier and Munoz-Barrutia, Arrate and Ortiz-de-Solorzano, Carlos",
+            "Combination strategies in multi-atlas image segmentation: application to brain MR data",
+            _TMI,
+            2009,
+            "28:1266–1277",
+            "10.1109/TMI.2009.2014372",
+        ),
+        _article(
+            "tustison2010",
+            "Tustison, Nicholas J. and Avants, Brian B. and Cook, Philip A. and Zheng, Yuanjie and Egan, Alexander "
+            "and Yushkevich, Paul A. and Gee, James C.",
+            "N4ITK: Improved N3 bias correction",
+            _TMI,
+            2010,
+            "29:1310–1320",
+            "10.1109/TMI.2010.2046908",
+        ),
+        _article(
+            "dice1945",
+            "Dice, Lee R.",
+            "Measures of the amount of ecologic association between species",
+            "Ecology",
+            1945,
+            "26:297–302",
+            "10.2307/1932409",
+        ),
+    )
+}
+
+METHODS: dict[str, Method] = {
+    "n4": Method("Slow intensity variation was removed by N4 bias field correction.", ("tustison2010",)),
+    "identity": Method("Images were compared as they lie in the scanner's space, without registration."),
+    "affine": Method(
+        "Each moving image was brought onto the fixed image by a linear transform, optimised from coarse to fine.",
+        ("jenkinson2001",),
+    ),
+    "svf": Method(
+        "The remaining difference was modelled by the exponential of a stationary velocity field, optimised for each "
+        "pair from coarse to fine.",
+        ("arsigny2006", "ashburner2007"),
+    ),
+    "lncc": Method("Similarity was local normalised cross-correlation.", ("avants2008",)),
+    "nmi": Method("Similarity was normalised mutual information.", ("studholme1999",)),
+    "mind": Method("Similarity was the difference of MIND descriptors.", ("heinrich2012",)),
+    "majority": Method("The moved atlas labels were fused by majority vote.", ("heckemann2006",)),
+    "locally_weighted": Method(
+        "The moved atlas labels were fused by a vote in which each atlas weighs, at each voxel, as much as its image "
+        "resembles the case around that voxel.",
+        ("artaechevarria2009",),
+    ),
+    "dice": Method(
+        "Agreement with the true labels is the Dice coefficient of each structure; the background is not a structure, "
+        "a structure absent from both is not applicable, and one absent from either counts as 0.",
+        ("dice1945",),
+    ),
+}
+
+
+def describe(components: Iterable[str]) -> tuple[str, tuple[Reference, ...]]:
+    """Methods text and references of the components that ran.
+
+    Parameters
+    ----------
+    components
+        Names in the order they ran; a name met twice is described once. One without an entry gets a sentence that
+        names it, so that nothing that ran goes unsaid.
+
+    Returns
+    -------
+    tuple
+        One paragraph, with reference numbers in brackets, and the references in the order of their numbers.
+    """
+    sentences: list[str] = []
+    cited: list[str] = []
+    for component in dict.fromkeys(components):
+        method = METHODS.get(component, Method(f"The component {component!r} was used; it has no published reference."))
+        cited += [key for key in method.keys if key not in cited]
+        numbers = ", ".join(str(cited.index(key) + 1) for key in method.keys)
+        sentences.append(f"{method.sentence[:-1]} [{numbers}]." if numbers else method.sentence)
+    return " ".join(sentences), tuple(REFERENCES[key] for key in cited)

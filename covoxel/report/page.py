@@ -1,0 +1,295 @@
+"""What the page says, worked out of a Report: order of the cases, headline numbers, plots."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from covoxel.metrics.summary import Summary, summarise
+from covoxel.report import plots, text
+from covoxel.report.methods import Reference, describe
+from covoxel.report.model import DONE, CaseReport, Report
+from covoxel.report.palette import label_colour
+from covoxel.report.pictures import Picture, pictures_of
+from covoxel.report.plots import Axis, Cloud, Point, Strip, strip
+
+LOWEST = 6
+ACCENT = "var(--accent)"
+
+
+@dataclass(frozen=True)
+class Card:
+    """A headline number, what it is, and what to read it with."""
+
+    name: str
+    value: str
+    beside: tuple[str, ...]
+    alarm: bool = False
+
+
+@dataclass(frozen=True)
+class CaseView:
+    """A case as it is laid out."""
+
+    case: CaseReport
+    anchor: str
+    dice: float | None
+    confidence: float | None
+    score: float | None
+    score_name: str
+    facts: tuple[tuple[str, str], ...]
+    pictures: tuple[Picture, ...]
+    left_out: bool
+
+    @property
+    def problem(self) -> bool:
+        """Whether the case has no result."""
+        return self.case.status != DONE
+
+    @property
+    def point(self) -> Point:
+        """Its score, for the plots."""
+        return Point(self.score or 0.0, self.case.id, self.anchor)
+
+
+@dataclass(frozen=True)
+class StageView:
+    """A stage: its time, as words and as percent of the longest, and what it did."""
+
+    name: str
+    time: str
+    share: float
+    work: str
+
+
+@dataclass(frozen=True)
+class Page:
+    """Everything the template needs."""
+
+    report: Report
+    cards: tuple[Card, ...]
+    problems: tuple[CaseView, ...]
+    lowest: tuple[CaseView, ...]
+    flagged: tuple[CaseView, ...]
+    cases: tuple[CaseView, ...]
+    dice: tuple[Strip, ...]
+    volumes: tuple[Strip, ...]
+    transforms: tuple[Strip, ...]
+    clouds: tuple[Cloud, ...]
+    stages: tuple[StageView, ...]
+    methods: str
+    references: tuple[Reference, ...]
+    settings: tuple[tuple[str, str], ...]
+    score_name: str
+    area: bool = False
+
+
+def page_of(report: Report, figure_budget_bytes: int) -> Page:
+    """The page of a report; figures are embedded, worst cases first, within the budget."""
+    cases = _views(report.cases, figure_budget_bytes)
+    done = [view for view in cases if not view.problem]
+    scored = [view for view in done if view.score is not None]
+    measured = any(view.dice is not None for view in done)
+    components = (*report.components, *(("dice",) if measured else ()))
+    methods, references = describe(components)
+    return Page(
+        report=report,
+        cards=tuple(_cards(report, cases)),
+        problems=tuple(view for view in cases if view.problem),
+        lowest=tuple(scored[:LOWEST]) if len(scored) > LOWEST else (),
+        flagged=tuple(view for view in done if view.case.flags),
+        cases=cases,
+        dice=_dice(done),
+        volumes=_volumes(done),
+        transforms=_transforms(done),
+        clouds=_clouds(scored),
+        stages=_stages(report),
+        methods=methods,
+        references=references,
+        settings=tuple(text.flatten(report.settings)),
+        score_name=scored[0].score_name if scored else "",
+    )
+
+
+def _views(cases: Sequence[CaseReport], budget: int) -> tuple[CaseView, ...]:
+    scored = [(case, *_score(case)) for case in cases]
+    scored.sort(key=lambda item: (item[0].status == DONE, item[1] is None, item[1] or 0.0, item[0].id))
+    views = []
+    for i, (case, score, score_name) in enumerate(scored):
+        pictures = pictures_of(case.figures, case.id)
+        cost = sum(len(picture.source) for picture in pictures)
+        left_out = cost > budget
+        budget = budget if left_out else budget - cost
+        views.append(
+            CaseView(
+                case=case,
+                anchor=f"case-{i + 1}",
+                dice=_dice_of(case),
+                confidence=_confidence_of(case),
+                score=score,
+                score_name=score_name,
+                facts=tuple(_facts(case)),
+                pictures=() if left_out else pictures,
+                left_out=left_out,
+            )
+        )
+    return tuple(views)
+
+
+def _score(case: CaseReport) -> tuple[float | None, str]:
+    """The number cases are ordered by: measured Dice, else predicted, else confidence."""
+    for value, name in (
+        (_dice_of(case), "Dice"),
+        (case.predicted_dice, "predicted Dice"),
+        (_confidence_of(case), "confidence"),
+    ):
+        if text.known(value):
+            return value, name
+    return None, ""
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    summary = summarise(value for value in values if value is not None)
+    return summary.mean if summary.n else None
+
+
+def _dice_of(case: CaseReport) -> float | None:
+    return _mean(row.dice for row in case.rows)
+
+
+def _confidence_of(case: CaseReport) -> float | None:
+    return case.confidence if text.known(case.confidence) else _mean(row.confidence for row in case.rows)
+
+
+def _facts(case: CaseReport) -> Iterable[tuple[str, str]]:
+    if text.known(case.predicted_dice):
+        yield "Predicted Dice", text.number(case.predicted_dice)
+    if text.known(case.folded_percent):
+        yield "Folded voxels", text.percent(case.folded_percent)
+    if text.known(case.sd_log_jacobian):
+        yield "SD of log Jacobian", text.number(case.sd_log_jacobian)
+    if text.known(case.seconds):
+        yield "Time", text.duration(case.seconds)
+
+
+def _cards(report: Report, cases: Sequence[CaseView]) -> Iterable[Card]:
+    problems = [view for view in cases if view.problem]
+    kinds = dict.fromkeys(view.case.status for view in problems)
+    words = [f"{sum(view.case.status == kind for view in problems)} {kind}" for kind in kinds]
+    words = words or ["none failed or set aside"]
+    yield Card("Cases done", f"{len(cases) - len(problems)} of {len(cases)}", tuple(words), bool(problems))
+    done = [view for view in cases if not view.problem]
+    yield from _quality_card("Dice", summarise(v.dice for v in done if v.dice is not None))
+    yield from _quality_card("Confidence", summarise(v.confidence for v in done if v.confidence is not None))
+    folds = summarise(v.case.folded_percent for v in done if v.case.folded_percent is not None)
+    if folds.n:
+        yield Card("Folded voxels", text.percent(folds.mean), ("mean", f"worst {text.percent(folds.maximum)}"))
+    if report.stages:
+        seconds = sum(stage.seconds for stage in report.stages)
+        beside = [f"{text.duration(seconds / len(done))} a case"] if done else []
+        yield Card("Time", text.duration(seconds), (*beside, *([report.device] if report.device else [])))
+
+
+def _quality_card(name: str, summary: Summary) -> Iterable[Card]:
+    if summary.n:
+        tail = (f"p5 {summary.p5:.3f}", f"min {summary.minimum:.3f}", f"n {summary.n}")
+        yield Card(f"{name}, mean", text.number(summary.mean), tail)
+
+
+def _structures(done: Sequence[CaseView]) -> dict[int, str]:
+    names: dict[int, str] = {}
+    for view in done:
+        for row in view.case.rows:
+            if row.structure or row.label not in names:
+                names[row.label] = row.name
+    return dict(sorted(names.items()))
+
+
+def _points(done: Sequence[CaseView], label: int, field: str) -> list[Point]:
+    return [
+        Point(float(value), view.case.id, view.anchor)
+        for view in done
+        for row in view.case.rows
+        if row.label == label and text.known(value := getattr(row, field))
+    ]
+
+
+def _dice(done: Sequence[CaseView]) -> tuple[Strip, ...]:
+    rows = {label: _points(done, label, "dice") for label in _structures(done)}
+    axis = Axis.around([p.value for points in rows.values() for p in points], most=1.0, least=0.0)
+    names = _structures(done)
+    return tuple(
+        strip(names[label], label_colour(label), points, axis, _quality_numbers(points), text.number)
+        for label, points in rows.items()
+        if points
+    )
+
+
+def _quality_numbers(points: Sequence[Point]) -> tuple[tuple[str, str], ...]:
+    summary = summarise(point.value for point in points)
+    return (
+        ("mean", text.number(summary.mean)),
+        ("p5", text.number(summary.p5)),
+        ("min", text.number(summary.minimum)),
+        ("n", str(summary.n)),
+    )
+
+
+def _volumes(done: Sequence[CaseView]) -> tuple[Strip, ...]:
+    rows = []
+    for label, name in _structures(done).items():
+        points = _points(done, label, "volume_ml")
+        if not points:
+            continue
+        values = [point.value for point in points]
+        summary = summarise(values)
+        written = (("median", summary.median), ("p5", summary.p5), ("p95", summary.p95))
+        numbers = (*((key, text.significant(value)) for key, value in written), ("n", str(summary.n)))
+        axis = Axis.around(values, least=0.0)
+        rows.append(strip(name, label_colour(label), points, axis, numbers, text.significant, median=True))
+    return tuple(rows)
+
+
+def _transforms(done: Sequence[CaseView]) -> tuple[Strip, ...]:
+    rows = []
+    for name, field, write in (
+        ("Folded voxels, %", "folded_percent", text.significant),
+        ("SD of log Jacobian", "sd_log_jacobian", text.number),
+    ):
+        known = [(v, getattr(v.case, field)) for v in done if text.known(getattr(v.case, field))]
+        points = [Point(float(value), v.case.id, v.anchor) for v, value in known]
+        if points:
+            summary = summarise(point.value for point in points)
+            written = (("mean", summary.mean), ("p95", summary.p95), ("max", summary.maximum))
+            numbers = (*((key, write(value)) for key, value in written), ("n", str(summary.n)))
+            axis = Axis.around([point.value for point in points], least=0.0)
+            rows.append(strip(name, ACCENT, points, axis, numbers, write, worst_is_high=True))
+    return tuple(rows)
+
+
+def _clouds(scored: Sequence[CaseView]) -> tuple[Cloud, ...]:
+    if len(scored) < 3:
+        return ()
+    name = scored[0].score_name
+    same = [view.point for view in scored if view.score_name == name]
+    clouds = [plots.ranked(same, f"{name[0].upper()}{name[1:]} of every case, from the worst to the best")]
+    pairs = [(v.confidence, v.dice, v) for v in scored if v.confidence is not None and v.dice is not None]
+    if len(pairs) >= 5:
+        points = [(Point(c, v.case.id, v.anchor), Point(d, v.case.id, v.anchor)) for c, d, v in pairs]
+        agreement = plots.spearman([(c, d) for c, d, _ in pairs])
+        words = f"Confidence (across) against measured Dice (up): Spearman {text.number(agreement, 2)}, n {len(pairs)}"
+        clouds.append(plots.scatter(points, words))
+    return tuple(clouds)
+
+
+def _stages(report: Report) -> tuple[StageView, ...]:
+    longest = max((stage.seconds for stage in report.stages), default=0.0) or 1.0
+    return tuple(
+        StageView(
+            stage.name,
+            text.duration(stage.seconds),
+            round(100 * stage.seconds / longest, 1),
+            ", ".join(
+                f"{n} {word}" for n, word in ((stage.computed, "computed"), (stage.reused, "reused")) if n is not None
+            ),
+        )
+        for stage in report.stages
+    )

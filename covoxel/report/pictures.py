@@ -1,0 +1,48 @@
+"""Figures as data URIs with their captions and sizes."""
+
+import base64
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from PIL import Image, UnidentifiedImageError
+
+CAPTIONS = {
+    "overlay": ("Segmentation", "Lines run halfway between voxels of different labels."),
+    "checkerboard": (
+        "Case and moved image",
+        "Squares in turn, the moved image tinted. Edges should run on across squares.",
+    ),
+    "confidence": ("Doubt", "Bright where the winning label had little more than half the votes."),
+    "grid": ("Deformation", "The moving image's straight grid as it lands on the case; the linear part is left out."),
+    "jacobian": ("Change of volume", "Moving against case: orange larger, blue smaller, pink folded. Log scale."),
+}
+KINDS = {"PNG": "png", "JPEG": "jpeg", "WEBP": "webp"}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image on the page."""
+
+    title: str
+    caption: str
+    alt: str
+    source: str
+    width: int
+    height: int
+
+
+def pictures_of(figures: Mapping[str, bytes], case: str) -> tuple[Picture, ...]:
+    """Pictures of a case in the order of `CAPTIONS`, then unknown keys; bytes that are no image are left out."""
+    known = [key for key in CAPTIONS if key in figures]
+    pictures = []
+    for key in known + [key for key in figures if key not in CAPTIONS]:
+        title, caption = CAPTIONS.get(key, (key, ""))
+        try:
+            with Image.open(io.BytesIO(figures[key]), formats=tuple(KINDS)) as image:
+                kind, (width, height) = KINDS[str(image.format)], image.size
+        except UnidentifiedImageError:
+            continue
+        source = f"data:image/{kind};base64,{base64.b64encode(figures[key]).decode('ascii')}"
+        pictures.append(Picture(title, caption, f"{title} of case {case}", source, width, height))
+    return tuple(pictures)
