@@ -251,8 +251,12 @@ def _kinds(path: Path) -> list[str]:
 
 
 def _stages(itk: Any) -> list[Any]:
-    """List the transforms of a composite, nested ones taken apart, in the order in which they are applied."""
-    if itk.GetTransformEnum() != sitk.sitkComposite:
+    """List the transforms of a composite, nested ones taken apart, in the order in which they are applied.
+
+    What is linear stays whole: SimpleITK shows kinds it does not know, such as MatrixOffsetTransformBase, as
+    composites of themselves without end.
+    """
+    if itk.GetTransformEnum() != sitk.sitkComposite or itk.IsLinear():
         return [itk]
     composite = sitk.CompositeTransform(itk)
     parts = [composite.GetNthTransform(i) for i in reversed(range(composite.GetNumberOfTransforms()))]
