@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import traceback
 from collections.abc import Callable
 from contextlib import ExitStack
 from importlib import import_module
@@ -13,8 +14,6 @@ from flows.environment import prepare_environment
 if TYPE_CHECKING:
     from tasks.call import Call
     from tasks.summary import Summary
-
-log = logging.getLogger(__name__)
 
 DONE, OTHER, WRONG_CALL = 0, 1, 2
 REASONS_SHOWN = 20
@@ -145,7 +144,7 @@ def _tell(summary: "Summary") -> int:
 def _guarded(command: Callable[[], int]) -> int:
     """Exit status of a command; what goes wrong becomes one sentence."""
     from flows.server import ServerError
-    from tasks.call import CallError
+    from tasks.call import CallError, NothingDoneError
     from tasks.settings import SettingsError
 
     try:
@@ -153,14 +152,14 @@ def _guarded(command: Callable[[], int]) -> int:
     except (CallError, SettingsError) as error:
         complain(f"error: {error}")
         return WRONG_CALL
-    except ServerError as error:
+    except (ServerError, NothingDoneError) as error:
         complain(f"error: {error}")
     except OSError as error:
         complain(f"error: {error.filename or 'a file'}: {error.strerror or error}; what is finished is kept")
     except KeyboardInterrupt:
         complain("interrupted; run the same call again to go on, what is finished is kept")
     except Exception as error:
-        log.debug("unexpected", exc_info=True)
+        complain(traceback.format_exc())
         complain(f"error: unexpected {type(error).__name__}: {error}; what is finished is kept")
     return OTHER
 

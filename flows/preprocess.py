@@ -4,7 +4,7 @@ from flows.mapping import run_stage
 from flows.study_flow import study_flow
 from tasks.check import check, check_jobs, set_aside
 from tasks.preprocess import preprocess as preprocess_case
-from tasks.preprocess import preprocess_jobs
+from tasks.preprocess import preprocess_jobs, require_atlas
 from tasks.study import Study
 
 
@@ -14,3 +14,4 @@ def preprocess(study: Study) -> None:
     run_stage(study, "check", [(check, check_jobs(study))])
     set_aside(study)
     run_stage(study, "preprocess", [(preprocess_case, preprocess_jobs(study))])
+    require_atlas(study)

@@ -16,7 +16,7 @@ class CallError(ValueError):
 
 
 class NothingDoneError(RuntimeError):
-    """The run could not keep its results: its tables or report could not be written."""
+    """The run could not go on: nothing could be segmented."""
 
 
 class Call(BaseModel):

@@ -1,4 +1,4 @@
-"""Check: is each image, and each atlas label, fit for use?"""
+"""Check: whether each image, and each atlas label, is fit for use."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

@@ -11,6 +11,7 @@ from covoxel.io import read_labels, write_image, write_labels
 from covoxel.preprocessing import preprocess as prepare
 from covoxel.spatial import resample_labels
 from data_catalog.files import load_image
+from tasks.call import NothingDoneError
 from tasks.job import Job, Made, work
 from tasks.options import TASK_OPTIONS
 from tasks.settings import PreprocessSettings
@@ -49,7 +50,7 @@ def preprocess(job: PreprocessJob) -> Made:
         load_image(job.image),
         bias=settings.bias,
         spacing_mm=settings.spacing_mm,
-        crop_to_foreground=settings.crop,
+        crop=settings.crop,
         margin_mm=settings.margin_mm,
     )
     outputs = [job.layout.preprocessed(job.case)]
@@ -79,3 +80,16 @@ def preprocess_jobs(study: Study) -> list[PreprocessJob]:
             )
         )
     return jobs
+
+
+def require_atlas(study: Study) -> None:
+    """Refuse to go on without an atlas.
+
+    Raises
+    ------
+    NothingDoneError
+        If the preparation of every atlas failed.
+    """
+    if not study.atlases:
+        reasons = "; ".join(f"{case.id}: {study.failed.get(case.id)}" for case in study.cohort.atlases)
+        raise NothingDoneError(f"no atlas could be prepared ({reasons})")

@@ -101,8 +101,7 @@ def _last_call(layout: Layout) -> Call:
 def _states(layout: Layout) -> dict[str, tuple[str, str]]:
     if not layout.cases_table.is_file():
         return {}
-    table = read_table(layout.cases_table)
+    rows = read_table(layout.cases_table).to_dict("records")
     return {
-        row.id: (str(row.status), row.reason if isinstance(row.reason, str) else "")
-        for row in table.itertuples(index=False)
+        str(row["id"]): (str(row["status"]), row["reason"] if isinstance(row["reason"], str) else "") for row in rows
     }

@@ -9,7 +9,6 @@ from covoxel import __version__
 from covoxel.io import write_json, write_table
 from covoxel.manifest import Record
 from covoxel.metrics import summarise
-from data_catalog import Case
 from tasks.study import Study
 
 CASE_COLUMNS = ["id", "role", "status", "reason", "predicted_quality", "flags"]
@@ -69,14 +68,14 @@ def write_tables(study: Study) -> None:
     """
     earlier = _earlier(study)
     rows, volumes, metrics = [], [], []
-    for case in (*study.cohort.cases, *study.cohort.rejected):
-        if not _covered(study, case.id) and case.id not in earlier:
+    roles = _rejected(study) | {case.id: case.role for case in study.cohort.cases}
+    for case in roles:
+        if not _covered(study, case) and case not in earlier:
             continue
-        role = case.role if isinstance(case, Case) else ""
-        fused = earlier.get(case.id) or study.record("fuse", case.id)
-        rows.append(_case_row(study, case.id, role, fused))
-        volumes += _volume_rows(study, case.id, fused)
-        metrics += _metric_rows(study, case.id, case.id in earlier)
+        fused = earlier.get(case) or study.record("fuse", case)
+        rows.append(_case_row(study, case, roles[case], fused))
+        volumes += _volume_rows(study, case, fused)
+        metrics += _metric_rows(study, case, case in earlier)
     write_table(study.layout.volumes_table, pd.DataFrame(volumes, columns=VOLUME_COLUMNS))
     if study.truth is not None:
         write_table(study.layout.metrics_table, pd.DataFrame(metrics, columns=METRIC_COLUMNS))
@@ -86,7 +85,7 @@ def write_tables(study: Study) -> None:
 
 def summary_of(study: Study) -> Summary:
     """Count how the cases of the run ended."""
-    ids = [case.id for case in (*study.selected, *study.cohort.rejected)]
+    ids = [*(case.id for case in study.selected), *_rejected(study)]
     ends = {case: status_of(study, case) for case in ids} | {
         case.id: status_of(study, case.id) for case in study.cohort.atlases if not study.is_sound(case.id)
     }
@@ -141,8 +140,13 @@ def flags_of(study: Study, case: str) -> list[str]:
     return remarks
 
 
+def _rejected(study: Study) -> dict[str, str]:
+    """Ids of the files that did not become cases; they have no role."""
+    return {rejected.id: "" for rejected in study.cohort.rejected}
+
+
 def _covered(study: Study, case: str) -> bool:
-    named = {item.id for item in (*study.selected, *study.cohort.rejected)}
+    named = {*(item.id for item in study.selected), *_rejected(study)}
     return case in named or case in study.set_aside or case in study.failed
 
 
