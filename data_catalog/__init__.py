@@ -12,6 +12,7 @@ from data_catalog.schema import (
     Role,
     ScoringLabelError,
 )
+from data_catalog.synthetic import make_synthetic_cohort
 
 __all__ = [
     "Case",
@@ -26,6 +27,7 @@ __all__ = [
     "expected_ndim",
     "find_duplicates",
     "load_image",
+    "make_synthetic_cohort",
     "open_cohort",
     "sha256_of",
 ]

@@ -7,9 +7,11 @@ from data_catalog.readers.base import (
     assemble,
     label_names_from_tsv,
     list_images,
+    peek_json,
     read_json,
     report_strays,
     stem,
+    text,
 )
 from data_catalog.schema import Cohort, CohortError
 
@@ -37,7 +39,14 @@ def read(path: Path) -> Cohort:
         Found(stem(image), image, labels.get(stem(image)), "test" if stem(image) in test else "unlabelled")
         for image in images
     ]
-    return assemble(path, found, label_names=label_names_from_tsv(path))
+    description = peek_json(path / "dataset_description.json")
+    return assemble(
+        path,
+        found,
+        name=text(description.get("Name")) or "",
+        label_names=label_names_from_tsv(path),
+        licence=text(description.get("License")),
+    )
 
 
 def _test_ids(path: Path) -> set[str]:

@@ -1,0 +1,1 @@
+"""Subjects and shapes whose truth is known, for tests, demonstrations and benchmarks."""
