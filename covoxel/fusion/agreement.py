@@ -1,5 +1,7 @@
 """Where atlases disagree: the only voxels at which a rule has anything to decide."""
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -29,3 +31,20 @@ def bounding_window(mask: Tensor, margin: int = 0) -> tuple[slice, ...] | None:
         first, last = int(hit[0]), int(hit[-1])
         window.append(slice(max(0, first - margin), min(mask.shape[axis], last + margin + 1)))
     return tuple(window)
+
+
+def slabs(mask: Tensor, *, voxels: int, planes: int) -> Iterator[slice]:
+    """Ranges along the first axis that together hold all true voxels, each as many of them and planes at most.
+
+    A single plane may hold more.
+    """
+    counts = mask.flatten(1).sum(1).tolist()
+    start, held = 0, 0
+    for plane, count in enumerate(counts):
+        if plane > start and (held + count > voxels or plane - start >= planes):
+            if held:
+                yield slice(start, plane)
+            start, held = plane, 0
+        held += count
+    if held:
+        yield slice(start, len(counts))

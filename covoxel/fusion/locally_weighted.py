@@ -1,53 +1,60 @@
-"""Locally weighted vote: an atlas counts where it looks like the image."""
+"""Locally weighted vote: an atlas counts where it looks like the image, at the place nearby where it looks so most."""
 
-from typing import Any, Literal
+from itertools import product
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from covoxel.fusion.agreement import bounding_window, disagreement
+from covoxel.fusion.agreement import bounding_window, disagreement, slabs
 from covoxel.fusion.base import FUSION_RULES, Evidence, weighted_vote
-from covoxel.fusion.windows import chunks, correlation, locally_normalised, standardised, window_mean
+from covoxel.fusion.likeness import Kernel, Pairs, comparable, weights_of, window_distance
 
-Kernel = Literal["ssd", "lncc"]
+_WORK = 2**25  # numbers of one quantity that are in memory at once
 
 
 @FUSION_RULES.register("locally_weighted")
 def locally_weighted(
     evidence: Evidence,
     *,
-    kernel: Kernel = "lncc",
+    kernel: Kernel = "ssd",
     radius: int = 2,
-    power: float = 8.0,
-    normalisation_radius: int | None = None,
+    power: float = 2.0,
+    normalisation_radius: int | None = 6,
+    search: int = 1,
 ) -> Tensor:
-    """Votes weighted at each voxel by the likeness of the atlas and the image in a window around it.
+    """Votes weighted by the likeness of the windows around the image's voxel and around the atlas' voxel.
 
-    `lncc`: `w = max(c, 0)^power`, c the correlation coefficient of the two windows.
     `ssd`: `w = exp(-power (d - d_min) / d_min)`, d the mean squared difference of the two windows after normalisation
-    and d_min that of the atlas most alike at this voxel: the bandwidth tunes itself.
+    and d_min the least of all that vote at this voxel: the bandwidth tunes itself.
+    `lncc`: `w = max(c, 0)^power`, c the correlation coefficient of the two windows.
 
-    Windows hold only voxels inside the atlas' field of view. Weights are computed in the box around the voxels at
-    which atlases disagree; elsewhere they could change nothing.
+    With `search` every atlas votes with each of its voxels up to so many away along every axis, each weighted by its
+    own window; what registration left over within that reach is made good. Where all atlases agree
+    on all labels nothing is left to weigh, and the label agreed on is kept. Windows hold only voxels inside the
+    atlas' field of view.
 
     Parameters
     ----------
     evidence
         The warped atlases.
     kernel
-        "lncc" or "ssd".
+        "ssd" or "lncc".
     radius
         Half side of the window in voxels; 2 is a window of 5 voxels.
     power
-        How fast the weight falls with likeness; 0 is majority vote.
+        How fast the weight falls with likeness; 0 gives every voter the same.
     normalisation_radius
-        For "ssd": half side of the window whose mean and standard deviation normalise each intensity; by default
+        For "ssd": half side of the window whose mean and standard deviation normalise each intensity; None for
         those of the whole image.
+    search
+        Reach of the search in voxels; 0 looks at the same place alone. The work grows with `(2 search + 1)^n`.
 
     Returns
     -------
     Tensor
-        `(label, *shape)` probabilities. Unchanged by increasing affine changes of any image's intensities.
+        `(label, *shape)` probabilities. Unchanged (to rounding) by increasing affine changes of any image's
+        intensities.
 
     References
     ----------
@@ -56,44 +63,49 @@ def locally_weighted(
     """
     if kernel not in ("ssd", "lncc"):
         raise ValueError(f"kernel must be 'ssd' or 'lncc', got {kernel!r}")
-    if radius < 0 or power < 0:
-        raise ValueError(f"radius and power must not be negative, got {radius} and {power}")
-    weights = evidence.valid.to(evidence.labels.dtype)
-    reach = radius + (normalisation_radius or 0)
-    window = bounding_window(disagreement(evidence), margin=reach)
-    if window is not None:
-        at: Any = (..., *window)
-        part = standardised(evidence).cropped(window)
-        if kernel == "lncc":
-            weights[at] *= _lncc_weights(part, radius, power)
-        else:
-            weights[at] *= _ssd_weights(part, radius, power, normalisation_radius)
-    return weighted_vote(evidence, weights)
+    if min(radius, search, normalisation_radius or 0) < 0 or power < 0:
+        raise ValueError(
+            "radius, normalisation_radius, search and power must not be negative, "
+            f"got {radius}, {normalisation_radius}, {search}, {power}"
+        )
+    probabilities = weighted_vote(evidence, evidence.valid.to(evidence.labels.dtype))
+    undecided = disagreement(evidence)
+    margin = radius + search
+    window = bounding_window(undecided, margin)
+    if window is None:
+        return probabilities
+    at: Any = (..., *window)
+    pairs = comparable(evidence, normalisation_radius if kernel == "ssd" else None, window)
+    offsets = list(product(range(-search, search + 1), repeat=evidence.fixed.ndim))
+    undecided, labels, result = undecided[at], evidence.labels[at], probabilities[at]
+    atlases = len(evidence.moved)
+    planes = max(16, _WORK // (atlases * undecided[0].numel()))
+    for core in slabs(undecided, voxels=_WORK // (atlases * len(offsets)), planes=planes):
+        first = max(0, core.start - margin)
+        voxels = undecided[core].nonzero()
+        voxels[:, 0] += core.start - first
+        distance = _distances(pairs.planes(first, core.stop + margin), voxels, offsets, kernel, radius)
+        weights = weights_of(distance.flatten(0, 1), kernel, power).view_as(distance)
+        voxels[:, 0] += first
+        place: Any = (slice(None), *voxels.unbind(1))
+        result[place] = _votes(labels, voxels, offsets, weights)
+    return probabilities
 
 
-def _lncc_weights(evidence: Evidence, radius: int, power: float) -> Tensor:
-    """Weights, `(atlas, *shape)`, from the correlation of windows; all alike where none correlates."""
-    weights = torch.empty_like(evidence.moved)
-    for part in chunks(evidence):
-        moved = evidence.moved[part][:, None]
-        inside = evidence.valid[part][:, None].to(moved.dtype)
-        weights[part] = correlation(evidence.fixed[None, None], moved, inside, radius)[:, 0].clamp_(0, 1)
-    weights *= evidence.valid
-    best = weights.amax(0).clamp_(min=torch.finfo(weights.dtype).tiny)
-    return weights.div_(best).pow_(power).add_(1e-6)
+def _distances(pairs: Pairs, voxels: Tensor, offsets: list[tuple[int, ...]], kernel: Kernel, radius: int) -> Tensor:
+    """Distances, `(offset, atlas, m)`, at `voxels` `(m, n)` of the image from those of the atlases at each offset."""
+    at: Any = (slice(None), *voxels.unbind(1))
+    distances = [window_distance(there, kernel, radius)[at] for there in pairs.shifted(offsets)]
+    return torch.stack(distances)
 
 
-def _ssd_weights(evidence: Evidence, radius: int, power: float, normalisation_radius: int | None) -> Tensor:
-    """Weights, `(atlas, *shape)`, from the squared difference of windows, over that of the best atlas."""
-    distance = torch.empty_like(evidence.moved)
-    for part in chunks(evidence):
-        moved = evidence.moved[part][:, None]
-        inside = evidence.valid[part][:, None].to(moved.dtype)
-        fixed = evidence.fixed[None, None].expand_as(moved)
-        if normalisation_radius is not None:
-            moved = locally_normalised(moved, inside, normalisation_radius)
-            fixed = locally_normalised(fixed, inside, normalisation_radius)
-        distance[part] = window_mean((moved - fixed).square_(), inside, radius)[:, 0].clamp_(min=0)
-    best = distance.masked_fill(~evidence.valid, torch.inf).amin(0)
-    best = torch.where(best.isfinite(), best, 0.0).add_(1e-4)
-    return distance.sub_(best).div_(best).mul_(-power).exp_()
+def _votes(labels: Tensor, voxels: Tensor, offsets: list[tuple[int, ...]], weights: Tensor) -> Tensor:
+    """Probabilities, `(label, m)`, at `voxels` `(m, n)` of `labels` `(atlas, label, *shape)` at each offset."""
+    last = voxels.new_tensor(labels.shape[2:]) - 1
+    votes = labels.new_zeros((labels.shape[1], len(voxels)))
+    for offset, weight in zip(offsets, weights, strict=True):
+        # Beyond the image no atlas is inside: the weight is zero and any voxel will do.
+        at: Any = (slice(None), *(voxels + voxels.new_tensor(offset)).clamp_(min=0).minimum(last).unbind(1))
+        for own, share in zip(labels, weight, strict=True):
+            votes.addcmul_(own[at], share)
+    return votes.div_(votes.sum(0))

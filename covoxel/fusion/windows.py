@@ -1,6 +1,5 @@
 """Likeness of atlases and image in a window around each voxel, from voxels inside the field of view only."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
@@ -11,8 +10,6 @@ from covoxel.losses.box import box_sum
 
 VARIANCE_FLOOR = 1e-3
 """Added to variances of standardised intensities: a window without contrast is like nothing."""
-
-_CHUNK = 2**22  # voxels of one quantity that are in work at once
 
 
 def standardised(evidence: Evidence) -> Evidence:
@@ -33,13 +30,6 @@ def _standardise(image: Tensor, mask: Tensor) -> Tensor:
     if spread <= 1e-6 * float(inside.abs().amax()):
         return torch.zeros_like(image)
     return ((image - float(inside.mean())) / spread).to(image.dtype)
-
-
-def chunks(evidence: Evidence) -> Iterator[slice]:
-    """Ranges of atlases that fit in work together."""
-    step = max(1, _CHUNK // max(1, evidence.fixed.numel()))
-    for start in range(0, len(evidence.moved), step):
-        yield slice(start, start + step)
 
 
 def window_mean(x: Tensor, inside: Tensor, radius: int) -> Tensor:
@@ -67,10 +57,8 @@ def correlation(fixed: Tensor, moved: Tensor, inside: Tensor, radius: int) -> Te
 
     Parameters
     ----------
-    fixed
-        `(1, 1, *shape)`.
-    moved, inside
-        `(atlas, 1, *shape)`, the latter ones and zeros.
+    fixed, moved, inside
+        `(atlas, 1, *shape)`, the last ones and zeros.
     radius
         Half side of the window in voxels.
 
@@ -79,7 +67,6 @@ def correlation(fixed: Tensor, moved: Tensor, inside: Tensor, radius: int) -> Te
     Tensor
         `(atlas, 1, *shape)` in -1 to 1.
     """
-    fixed = fixed.expand_as(moved)
     products = torch.cat([fixed, moved, fixed * fixed, moved * moved, fixed * moved], 1)
     f, m, ff, mm, fm = window_mean(products, inside, radius).tensor_split(5, 1)
     variance_f = (ff - f * f).clamp_(min=0).add_(VARIANCE_FLOOR)

@@ -1,0 +1,74 @@
+"""How alike a window of an atlas, here or nearby, is to that of the image, and the weight that gives."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from covoxel.fusion.base import Evidence
+from covoxel.fusion.windows import correlation, locally_normalised, standardised, window_mean
+
+Kernel = Literal["ssd", "lncc"]
+_DISTANCE_FLOOR = 1e-4
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """Image and atlases made comparable: `(atlas, 1, *shape)` each, `inside` ones and zeros."""
+
+    fixed: Tensor
+    moved: Tensor
+    inside: Tensor
+
+    def planes(self, first: int, stop: int) -> "Pairs":
+        """The same pairs on a range of the first axis."""
+        return Pairs(*(x[:, :, first:stop] for x in (self.fixed, self.moved, self.inside)))
+
+    def shifted(self, offsets: list[tuple[int, ...]]) -> Iterator["Pairs"]:
+        """The pairs with the atlases' voxels at each offset in place of their own."""
+        shape = self.fixed.shape[2:]
+        reach = max(abs(o) for offset in offsets for o in offset)
+        moved, inside = (functional.pad(x, [reach] * (2 * len(shape))) for x in (self.moved, self.inside))
+        for offset in offsets:
+            at = tuple(slice(reach + o, reach + o + side) for o, side in zip(offset, shape, strict=True))
+            yield Pairs(self.fixed, moved[:, :, *at], inside[:, :, *at])
+
+
+def comparable(evidence: Evidence, normalisation_radius: int | None, window: tuple[slice, ...]) -> Pairs:
+    """Pairs within `window`, normalised over the whole image and then, if a radius is given, in windows of it."""
+    margin = normalisation_radius or 0
+    outer = tuple(slice(max(0, w.start - margin), w.stop + margin) for w in window)
+    even = standardised(evidence).cropped(outer)
+    moved, inside = even.moved[:, None], even.valid[:, None].to(even.moved.dtype)
+    fixed = even.fixed.expand_as(even.moved)[:, None]
+    if normalisation_radius is not None:
+        moved = locally_normalised(moved, inside, normalisation_radius)
+        fixed = locally_normalised(fixed, inside, normalisation_radius)
+    inner = tuple(slice(w.start - o.start, w.stop - o.start) for w, o in zip(window, outer, strict=True))
+    return Pairs(*(x[:, :, *inner] for x in (fixed, moved, inside)))
+
+
+def window_distance(pairs: Pairs, kernel: Kernel, radius: int) -> Tensor:
+    """Distance, `(atlas, *shape)`, of the windows around each voxel; infinite where an atlas is not inside.
+
+    "ssd": mean squared difference; "lncc": 1 less the correlation coefficient.
+    """
+    if kernel == "ssd":
+        distance = window_mean((pairs.moved - pairs.fixed).square_(), pairs.inside, radius).clamp_(min=0)
+    else:
+        distance = 1 - correlation(pairs.fixed, pairs.moved, pairs.inside, radius)
+    return distance.masked_fill_(pairs.inside == 0, torch.inf)[:, 0]
+
+
+def weights_of(distance: Tensor, kernel: Kernel, power: float) -> Tensor:
+    """Weights, `(voter, m)`, of `distance` `(voter, m)`: 1 for the most alike of a column, 0 at infinite distance."""
+    if kernel == "ssd":
+        best = distance.amin(0)
+        floor = torch.where(best.isfinite(), best, 0.0) + _DISTANCE_FLOOR
+        return torch.where(distance.isfinite(), torch.exp((best - distance) * (power / floor)), 0.0)
+    # Where nothing correlates all weights are one: better a majority than chance.
+    correlated = (1 - distance).clamp_(0, 1).add_(_DISTANCE_FLOOR)
+    return torch.where(distance.isfinite(), (correlated / correlated.amax(0)).pow_(power), 0.0)
