@@ -10,6 +10,7 @@ import SimpleITK
 import torch
 from numpy.typing import NDArray
 from scipy.io import savemat, whosmat
+from scipy.io.matlab import MatReadError
 from torch import Tensor
 
 from covoxel.io.atomic import write_bytes
@@ -228,9 +229,9 @@ def _read_itk(path: Path) -> Any:
     if not Path(path).is_file():
         raise ValueError(f"{path} does not exist; a transform must be a file")
     try:
-        kinds = _kinds(Path(path))
         itk = sitk.ReadTransform(str(path))
-    except (RuntimeError, OSError, KeyError, NotImplementedError, UnicodeError) as error:
+        kinds = _kinds(Path(path))
+    except (RuntimeError, OSError, KeyError, UnicodeError, MatReadError) as error:
         reason = str(error).strip().splitlines()[-1].strip()
         raise ValueError(f"{path} must be an intact ITK transform file: {reason}") from error
     if len(kinds) > 1 and not kinds[0].startswith("CompositeTransform"):
