@@ -14,7 +14,7 @@ from covoxel.report.planes import Array, Plane
 
 Pixels = NDArray[np.float32]
 
-WIDTH, HEIGHT, GAP, FOOT = 900, 340, 6, 30
+WIDTH, HEIGHT, GAP, FOOT = 900, 340, 6, 34
 INK, DIM = (226, 229, 233), (150, 156, 164)
 BYTES_AT_MOST = 45_000
 
@@ -83,7 +83,7 @@ def draw(planes: Sequence[Plane], paint: Callable[[Panel], Pixels], bar: ColourB
     """
     panels = panels_of(planes)
     height = max(panel.height for panel in panels)
-    width = max(sum(panel.width for panel in panels) + GAP * (len(panels) - 1), 420)
+    width = max(sum(panel.width for panel in panels) + GAP * (len(panels) - 1), 640)
     sheet = Picture.new("RGB", (width, height + FOOT), (0, 0, 0))
     pen = ImageDraw.Draw(sheet)
     left = (width - sum(panel.width + GAP for panel in panels) + GAP) // 2
@@ -110,35 +110,35 @@ def encode(sheet: Picture.Image) -> bytes:
 
 
 def _name(pen: ImageDraw.ImageDraw, panel: Panel, left: int, height: int) -> None:
-    _write(pen, (left + 8, 6), panel.plane.name, INK, 13, "la")
+    _write(pen, (left + 8, 6), panel.plane.name, INK, 16, "la")
     first, last = panel.plane.sides
-    _write(pen, (left + 8, height // 2), first, INK, 14, "lm")
-    _write(pen, (left + panel.width - 8, height // 2), last, INK, 14, "rm")
+    _write(pen, (left + 8, height // 2), first, INK, 17, "lm")
+    _write(pen, (left + panel.width - 8, height // 2), last, INK, 17, "rm")
 
 
 def _foot(
     sheet: Picture.Image, pen: ImageDraw.ImageDraw, panels: tuple[Panel, ...], bar: ColourBar | None, top: int
 ) -> None:
     middle = top + FOOT // 2 + 1
-    _write(pen, (8, middle), "Radiological: patient's right on the left", DIM, 12, "lm")
+    _write(pen, (8, middle), "Radiological: patient's right on the left", DIM, 15, "lm")
     length_mm = round_length(90 / panels[0].pixels_per_mm)
     right, length = sheet.width - 8, round(length_mm * panels[0].pixels_per_mm)
     pen.line([(right - length, middle), (right, middle)], fill=INK, width=2)
     for end in (right - length, right):
         pen.line([(end, middle - 4), (end, middle + 4)], fill=INK, width=2)
-    _write(pen, (right - length - 8, middle), f"{length_mm:g} mm", DIM, 12, "rm")
+    _write(pen, (right - length - 8, middle), f"{length_mm:g} mm", DIM, 15, "rm")
     if bar is not None:
         _colour_bar(sheet, pen, bar, middle)
 
 
 def _colour_bar(sheet: Picture.Image, pen: ImageDraw.ImageDraw, bar: ColourBar, middle: int) -> None:
     strip = (np.clip(bar.colours, 0, 1)[None] * 255 + 0.5).astype(np.uint8)
-    length, left = 150, sheet.width // 2 - 75 + (sheet.width < 800) * 30
-    sheet.paste(Picture.fromarray(strip, mode="RGB").resize((length, 10)), (left, middle - 5))
+    length, left = 130, sheet.width // 2 - 20
+    sheet.paste(Picture.fromarray(strip, mode="RGB").resize((length, 12)), (left, middle - 6))
     low, centre, high = bar.words
-    _write(pen, (left - 8, middle), low, DIM, 12, "rm")
-    _write(pen, (left + length // 2, middle), centre, INK, 12, "mm")
-    _write(pen, (left + length + 8, middle), high, DIM, 12, "lm")
+    _write(pen, (left - 8, middle), low, DIM, 15, "rm")
+    _write(pen, (left + length // 2, middle), centre, INK, 14, "mm")
+    _write(pen, (left + length + 8, middle), high, DIM, 15, "lm")
 
 
 def _write(

@@ -79,7 +79,6 @@ class Page:
     references: tuple[Reference, ...]
     settings: tuple[tuple[str, str], ...]
     score_name: str
-    area: bool = False
 
 
 def page_of(report: Report, figure_budget_bytes: int) -> Page:
@@ -251,7 +250,7 @@ def _volumes(done: Sequence[CaseView]) -> tuple[Strip, ...]:
 def _transforms(done: Sequence[CaseView]) -> tuple[Strip, ...]:
     rows = []
     for name, field, write in (
-        ("Folded voxels, %", "folded_percent", text.significant),
+        ("Folded voxels", "folded_percent", text.percent),
         ("SD of log Jacobian", "sd_log_jacobian", text.number),
     ):
         known = [(v, getattr(v.case, field)) for v in done if text.known(getattr(v.case, field))]
@@ -261,7 +260,8 @@ def _transforms(done: Sequence[CaseView]) -> tuple[Strip, ...]:
             written = (("mean", summary.mean), ("p95", summary.p95), ("max", summary.maximum))
             numbers = (*((key, write(value)) for key, value in written), ("n", str(summary.n)))
             axis = Axis.around([point.value for point in points], least=0.0)
-            rows.append(strip(name, ACCENT, points, axis, numbers, write, worst_is_high=True))
+            unit = " %" if write is text.percent else ""
+            rows.append(strip(name, ACCENT, points, axis, numbers, write, worst_is_high=True, unit=unit))
     return tuple(rows)
 
 
@@ -287,9 +287,7 @@ def _stages(report: Report) -> tuple[StageView, ...]:
             stage.name,
             text.duration(stage.seconds),
             round(100 * stage.seconds / longest, 1),
-            ", ".join(
-                f"{n} {word}" for n, word in ((stage.computed, "computed"), (stage.reused, "reused")) if n is not None
-            ),
+            ", ".join(f"{n} {word}" for n, word in ((stage.computed, "computed"), (stage.reused, "reused")) if n),
         )
         for stage in report.stages
     )

@@ -80,6 +80,7 @@ def strip(
     *,
     median: bool = False,
     worst_is_high: bool = False,
+    unit: str = "",
 ) -> Strip:
     """One row.
 
@@ -99,6 +100,8 @@ def strip(
         Mark the median instead of the mean.
     worst_is_high
         The worst case is the highest, and the mark of the tail is the 95th percentile.
+    unit
+        Written after each tick.
     """
     summary = summarise(point.value for point in points)
     dots = tuple(
@@ -114,7 +117,7 @@ def strip(
         middle=axis.at(summary.median if median else summary.mean) if points else 0.0,
         p5=axis.at(summary.p95 if worst_is_high else summary.p5) if points else 0.0,
         numbers=numbers,
-        ticks=tuple((axis.at(tick), f"{tick:g}") for tick in axis.ticks),
+        ticks=tuple((axis.at(tick), f"{tick:g}{unit}") for tick in axis.ticks),
     )
 
 
@@ -145,9 +148,7 @@ def scatter(pairs: Sequence[tuple[Point, Point]], caption: str) -> Cloud:
     x_axis = Axis.around([x.value for x, _ in pairs], most=1.0)
     y_axis = Axis.around([y.value for _, y in pairs], most=1.0)
     dots = tuple(
-        Dot(
-            x_axis.at(x.value), round(100 - y_axis.at(y.value), 2), f"{x.name}: {x.value:.3f}, {y.value:.3f}", x.anchor
-        )
+        Dot(x_axis.at(x.value), round(100 - y_axis.at(y.value), 2), f"{x.name}: {x.value:.3f}, {y.value:.3f}", x.anchor)
         for x, y in pairs
     )
     return Cloud(dots, tuple((x_axis.at(tick), f"{tick:g}") for tick in x_axis.ticks), _ticks_up(y_axis), caption)

@@ -37,7 +37,7 @@ def percent(value: float | None) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Seconds as people say them: "0.4 s", "12 s", "3 min 20 s", "2 h 05 min"."""
+    """Seconds as people say them: "0.4 s", "12 s", "3 min 20 s", "25 min", "2 h 05 min"."""
     if seconds is None or not math.isfinite(seconds):
         return MISSING
     if seconds < 10:
@@ -45,8 +45,10 @@ def duration(seconds: float | None) -> str:
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
-    if whole < 3600:
+    if whole < 600:
         return f"{whole // 60} min {whole % 60:02d} s"
+    if whole < 3600:
+        return f"{round(whole / 60)} min"
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
