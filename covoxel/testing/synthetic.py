@@ -245,7 +245,7 @@ class LocalChange:
         """Where points `(m, 3)` of the subject now, RAS+ mm, were at the first visit."""
         away = np.asarray(points_ras, dtype=np.float64) - self.centre_ras
         radius = np.linalg.norm(away, axis=1, keepdims=True)
-        stretch = np.divide(self._radius_then(radius), radius, out=np.ones_like(radius), where=radius > 0)
+        stretch: Float = np.divide(self._radius_then(radius), radius, out=np.ones_like(radius), where=radius > 0)
         return np.asarray(self.centre_ras) + away * stretch
 
     def _radius_then(self, radius: Float) -> Float:
