@@ -189,7 +189,7 @@ def _cards(report: Report, cases: Sequence[CaseView]) -> Iterable[Card]:
 
 def _quality_card(name: str, summary: Summary) -> Iterable[Card]:
     if summary.n:
-        tail = (f"p5 {summary.p5:.3f}", f"min {summary.minimum:.3f}", f"n {summary.n}")
+        tail = (f"p5 {summary.p5:.3f}", f"min {summary.minimum:.3f}", f"n\u00a0{summary.n}")
         yield Card(f"{name}, mean", text.number(summary.mean), tail)
 
 
@@ -275,8 +275,8 @@ def _clouds(scored: Sequence[CaseView]) -> tuple[Cloud, ...]:
     if len(pairs) >= 5:
         points = [(Point(c, v.case.id, v.anchor), Point(d, v.case.id, v.anchor)) for c, d, v in pairs]
         agreement = plots.spearman([(c, d) for c, d, _ in pairs])
-        words = f"Confidence (across) against measured Dice (up): Spearman {text.number(agreement, 2)}, n {len(pairs)}"
-        clouds.append(plots.scatter(points, words))
+        words = f"Spearman {text.number(agreement, 2)}, n\u00a0{len(pairs)}"
+        clouds.append(plots.scatter(points, f"Confidence (across) against measured Dice (up): {words}"))
     return tuple(clouds)
 
 
