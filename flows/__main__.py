@@ -1,5 +1,6 @@
 """The command line: `python -m flows VERB`."""
 
+import gc
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -134,7 +135,10 @@ def _ids(text: str) -> list[str]:
 
 def main() -> None:
     """Run the command line."""
-    app(prog_name="python -m flows")
+    try:
+        app(prog_name="python -m flows")
+    finally:
+        gc.freeze()  # nothing is collected at exit, which takes seconds with torch and Prefect loaded
 
 
 if __name__ == "__main__":

@@ -98,8 +98,9 @@ def _run(
         stack.enter_context(prefect_server())
         if demo is None:
             _check(call, stack)
+        flow = _flow(verb)
         wait_for_server()
-        summary = _call_flow(verb, _parameters(call) if demo is None else demo)
+        summary = _call_flow(flow, _parameters(call) if demo is None else demo)
     return DONE if summary is None else _tell(summary)
 
 
@@ -110,13 +111,17 @@ def _check(call: "Call", stack: ExitStack) -> None:
     stack.enter_context(open_study(call))
 
 
-def _call_flow(verb: str, parameters: dict[str, Any]) -> "Summary | None":
+def _flow(verb: str) -> Callable[..., "Summary | None"]:
+    module = verb.replace("-", "_")
+    flow: Callable[..., Summary | None] = getattr(import_module(f"flows.{module}"), module)
+    return flow
+
+
+def _call_flow(flow: Callable[..., "Summary | None"], parameters: dict[str, Any]) -> "Summary | None":
     from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
     from flows.environment import has_page
 
-    module = verb.replace("-", "_")
-    flow: Callable[..., Summary | None] = getattr(import_module(f"flows.{module}"), module)
     if has_page():
         return flow(**parameters)
     with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):  # nobody listens, and each flow waits for it

@@ -39,12 +39,8 @@ def prefect_server() -> Iterator[None]:
     try:
         yield
     finally:
-        child.terminate()
-        try:
-            child.wait(2)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
+        child.kill()
+        child.wait()
         for name in ("PREFECT_API_URL", NO_PAGE, "PREFECT_LOGGING_TO_API_ENABLED"):
             os.environ.pop(name, None)
 

@@ -129,15 +129,19 @@ def _file(job: Job, manifest: Manifest, made: Made, seconds: float) -> Record:
         device=job.device,
     )
     manifest.write(record)
+    _traceback_path(job).unlink(missing_ok=True)
     return record
 
 
 def _keep_traceback(job: Job) -> None:
-    path = job.output / STATE_FOLDER / "errors" / f"{job.stage}_{job.case}.txt"
     try:
-        write_text(path, traceback.format_exc())
+        write_text(_traceback_path(job), traceback.format_exc())
     except OSError as error:
         log.debug("no traceback kept for %s: %s", job.case, error)
+
+
+def _traceback_path(job: Job) -> Path:
+    return job.output / STATE_FOLDER / "errors" / f"{job.stage}_{job.case}.txt"
 
 
 def sentence(error: BaseException, job: Job | None = None) -> str:
