@@ -28,7 +28,7 @@ def _article(key: str, author: str, title: str, journal: str, year: int, at: str
     volume, pages = at.split(":")
     return Reference(
         key,
-        f"{first}{second}{others or "."} {title}. {journal} {volume}:{pages}, {year}. doi:{doi}",
+        f"{first}{second}{others or '.'} {title}. {journal} {volume}:{pages}, {year}. doi:{doi}",
         f"@article{{{key},\n  author = {{{author}}},\n  title = {{{title}}},\n  journal = {{{journal}}},\n"
         f"  year = {{{year}}},\n  volume = {{{volume}}},\n  pages = {{{pages.replace('–', '--')}}},\n"
         f"  doi = {{{doi}}}\n}}",
