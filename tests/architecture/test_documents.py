@@ -79,4 +79,4 @@ def test_the_example_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.Monk
     write_image(Path("fixed.nii.gz"), Image(ball, grid))
     write_image(Path("moving.nii.gz"), Image(ball.roll(2, 0), grid))
     exec(example, {})
-    assert {path.name for path in tmp_path.iterdir()} >= {"moved.nii.gz", "moving_to_fixed.h5"}
+    assert {path.name for path in tmp_path.iterdir()} >= {"moved.nii.gz", "fixed_from_moving_xfm.h5"}
