@@ -14,6 +14,9 @@ from covoxel.spatial.velocity import exp
 
 Float = NDArray[np.floating]
 
+_VISIBLE = 0.02
+_ROOM_MM = 18.0  # beyond the head of the anatomy, for subjects that are larger
+
 # Ways in which scanners store the same brain: which world axis each array axis follows, and its sign.
 ORIENTATIONS: tuple[tuple[tuple[int, int, int], tuple[int, int, int]], ...] = (
     ((0, 1, 2), (1, 1, 1)),  # RAS
@@ -48,7 +51,7 @@ class Anatomy:
     def box_ras(self, margin_mm: float) -> tuple[Float, Float]:
         """Lowest and highest corner, RAS+ mm, of what is not background, `margin_mm` wider on every side."""
         grid = self.intensity.grid
-        corners = grid.to_ras(np.argwhere(self.intensity.data.numpy() > 0.02))
+        corners = grid.to_ras(np.argwhere(self.intensity.data.numpy() > _VISIBLE))
         return corners.min(0) - margin_mm, corners.max(0) + margin_mm
 
 
@@ -93,16 +96,16 @@ def draw_subject(
     rng: np.random.Generator,
     *,
     spacing_mm: float = 2.0,
-    margin_mm: float = 8.0,
+    margin_mm: float = 6.0,
     variability: Variability | None = None,
 ) -> Transform:
     """Random subject: the map from points of its scan to points of the anatomy, on the scan's own grid.
 
     The warp is the exponential of a smooth Gaussian velocity, so it is smooth and has a smooth inverse; then come
-    size and pose. The grid is oblique, in one of five orientations, and covers the whole head.
+    size and pose. The grid is oblique, in one of five orientations, and reaches `margin_mm` beyond the head.
     """
     v = variability or Variability()
-    low, high = anatomy.box_ras(margin_mm)
+    low, high = anatomy.box_ras(_ROOM_MM)
     centre = (low + high) / 2
     size = np.diag([*np.exp(rng.normal(0, v.scale, 3)), 1.0])
     head = _rotation(rng.uniform(-v.rotation_rad, v.rotation_rad, 3))
@@ -113,7 +116,20 @@ def draw_subject(
     grid = _scan_grid(sides, spacing_mm, slices, place, ORIENTATIONS[int(rng.integers(len(ORIENTATIONS)))])
     velocity_vox = smooth_field(grid, rng, channels=3, kernel_mm=v.warp_kernel_mm) * np.float32(v.warp_mm / spacing_mm)
     displacement_vox = exp(torch.from_numpy(velocity_vox)[None])
-    return Transform(grid, anatomy_from_scan, displacement_mm_from_vox(displacement_vox, grid)[0])
+    whole = Transform(grid, anatomy_from_scan, displacement_mm_from_vox(displacement_vox, grid)[0])
+    return _cropped(whole, anatomy, int(np.ceil(margin_mm / spacing_mm)))
+
+
+def _cropped(anatomy_from_scan: Transform, anatomy: Anatomy, margin_vox: int) -> Transform:
+    """The same map on the part of its grid that shows the head, `margin_vox` voxels more on every side."""
+    grid, displacement_mm = anatomy_from_scan.grid, anatomy_from_scan.displacement_mm
+    assert displacement_mm is not None
+    head = np.argwhere(resample(anatomy.intensity, grid, anatomy_from_scan).data.numpy() > _VISIBLE)
+    start = np.maximum(head.min(0) - margin_vox, 0)
+    stop = np.minimum(head.max(0) + margin_vox + 1, grid.shape)
+    part = grid.cropped(start, tuple(int(n) for n in stop - start))
+    inside = tuple(slice(int(a), int(b)) for a, b in zip(start, stop, strict=True))
+    return Transform(part, anatomy_from_scan.moving_from_fixed, displacement_mm[(slice(None), *inside)].contiguous())
 
 
 def _scan_grid(
@@ -230,7 +246,7 @@ class LocalChange:
     factor: float
 
     def __post_init__(self) -> None:
-        if not 0 < self.radius_now_mm < self.reach_mm or self.factor <= 0:
+        if self.factor <= 0 or not 0 < self.radius_now_mm < self.reach_mm:
             raise ValueError(f"factor must be positive and leave the ball within reach_mm {self.reach_mm}, got {self}")
         radii = np.linspace(0, self.reach_mm, 1001)
         if (np.diff(self._radius_then(radii)) <= 0).any():

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from covoxel.io import ImageError
 from data_catalog.readers.base import Found, assemble
 from data_catalog.schema import Cohort, Rejected
 
@@ -14,7 +15,7 @@ _MAX_FOLDERS = 100_000
 
 
 def detect(path: Path) -> bool:
-    """Whether a folder of the tree holds a DICOM file and none holds NIfTI files before it."""
+    """Whether a folder of the tree holds a DICOM file."""
     return next(_folders(path), None) is not None
 
 
@@ -31,7 +32,11 @@ def read(path: Path) -> Cohort:
     for folder in _folders(path):
         parts = folder.relative_to(path).parts or (path.resolve().name,)
         case_id = "-".join(parts)
-        series = list_dicom_series(folder)
+        try:
+            series = list_dicom_series(folder)
+        except ImageError as error:
+            rejected.append(Rejected(case_id, folder, str(error).replace(str(folder), "/".join(parts))))
+            continue
         if len(series) > 1:
             reason = f"{'/'.join(parts)}: the folder holds {len(series)} DICOM series; each must lie in its own folder"
             rejected.append(Rejected(case_id, folder, reason))
