@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from covoxel.fusion.agreement import bounding_window, disagreement, slabs
+from covoxel.fusion.appearance import appearance_likelihood
 from covoxel.fusion.base import FUSION_RULES, Evidence, weighted_vote
 from covoxel.fusion.likeness import Kernel, Pairs, comparable, weights_of, window_distance
 
@@ -22,6 +23,7 @@ def locally_weighted(
     power: float = 2.0,
     normalisation_radius: int | None = 6,
     search: int = 1,
+    appearance: float = 0.5,
 ) -> Tensor:
     """Votes weighted by the likeness of the windows around the image's voxel and around the atlas' voxel.
 
@@ -30,7 +32,8 @@ def locally_weighted(
     `lncc`: `w = max(c, 0)^power`, c the correlation coefficient of the two windows.
 
     With `search` every atlas votes with each of its voxels up to so many away along every axis, each weighted by its
-    own window; what registration left over within that reach is made good. Where all atlases agree
+    own window; what registration left over within that reach is made good. With `appearance` the result is
+    multiplied by the likelihood of the voxel's intensity under each label, to that power. Where all atlases agree
     on all labels nothing is left to weigh, and the label agreed on is kept. Windows hold only voxels inside the
     atlas' field of view.
 
@@ -49,6 +52,8 @@ def locally_weighted(
         those of the whole image.
     search
         Reach of the search in voxels; 0 looks at the same place alone. The work grows with `(2 search + 1)^n`.
+    appearance
+        Exponent of the likelihood of `covoxel.fusion.appearance`; 0 leaves it out.
 
     Returns
     -------
@@ -63,10 +68,10 @@ def locally_weighted(
     """
     if kernel not in ("ssd", "lncc"):
         raise ValueError(f"kernel must be 'ssd' or 'lncc', got {kernel!r}")
-    if min(radius, search, normalisation_radius or 0) < 0 or power < 0:
+    settings = (radius, normalisation_radius or 0, search, power, appearance)
+    if min(settings) < 0:
         raise ValueError(
-            "radius, normalisation_radius, search and power must not be negative, "
-            f"got {radius}, {normalisation_radius}, {search}, {power}"
+            f"radius, normalisation_radius, search, power and appearance must not be negative, got {settings}"
         )
     probabilities = weighted_vote(evidence, evidence.valid.to(evidence.labels.dtype))
     undecided = disagreement(evidence)
@@ -80,6 +85,7 @@ def locally_weighted(
     undecided, labels, result = undecided[at], evidence.labels[at], probabilities[at]
     atlases = len(evidence.moved)
     planes = max(16, _WORK // (atlases * undecided[0].numel()))
+    # `result` is a view: what is written there is written into the probabilities.
     for core in slabs(undecided, voxels=_WORK // (atlases * len(offsets)), planes=planes):
         first = max(0, core.start - margin)
         voxels = undecided[core].nonzero()
@@ -89,7 +95,21 @@ def locally_weighted(
         voxels[:, 0] += first
         place: Any = (slice(None), *voxels.unbind(1))
         result[place] = _votes(labels, voxels, offsets, weights)
+    if appearance > 0:
+        result[:, undecided] = _with_appearance(result[:, undecided], evidence.cropped(window), undecided, appearance)
     return probabilities
+
+
+def _with_appearance(votes: Tensor, evidence: Evidence, undecided: Tensor, exponent: float) -> Tensor:
+    """Votes `(label, m)` at the undecided voxels times the likelihood of their intensities, again summing to one."""
+    likelihood = appearance_likelihood(
+        evidence.fixed[undecided],
+        evidence.moved[:, undecided],
+        evidence.labels[:, :, undecided],
+        evidence.valid[:, undecided],
+    )
+    product = votes * likelihood.pow_(exponent)
+    return product.div_(product.sum(0))
 
 
 def _distances(pairs: Pairs, voxels: Tensor, offsets: list[tuple[int, ...]], kernel: Kernel, radius: int) -> Tensor:

@@ -12,11 +12,11 @@ from covoxel.fusion.agreement import bounding_window, disagreement, slabs
 from covoxel.fusion.windows import VARIANCE_FLOOR, correlation, standardised, window_mean
 
 SETTINGS = [
-    {"kernel": "lncc", "radius": 1, "power": 4.0, "search": 0},
-    {"kernel": "ssd", "radius": 1, "power": 2.0, "normalisation_radius": None, "search": 0},
-    {"kernel": "ssd", "radius": 1, "power": 2.0, "normalisation_radius": 2, "search": 0},
-    {"kernel": "ssd", "radius": 1, "power": 2.0, "normalisation_radius": 2, "search": 1},
-    {"kernel": "lncc", "radius": 1, "power": 8.0, "search": 1},
+    {"kernel": "lncc", "radius": 1, "power": 4.0, "search": 0, "appearance": 0.0},
+    {"kernel": "ssd", "radius": 1, "power": 2.0, "normalisation_radius": None, "search": 0, "appearance": 0.0},
+    {"kernel": "ssd", "radius": 1, "power": 2.0, "normalisation_radius": 2, "search": 0, "appearance": 0.0},
+    {"kernel": "ssd", "radius": 1, "power": 2.0, "normalisation_radius": 2, "search": 1, "appearance": 0.0},
+    {"kernel": "lncc", "radius": 1, "power": 8.0, "search": 1, "appearance": 0.0},
 ]
 
 
@@ -56,7 +56,7 @@ def test_the_weights_of_the_ssd_kernel_are_the_formula() -> None:
     evidence = random_evidence((7, 7, 7), 3)
     evidence = replace(evidence, valid=torch.ones_like(evidence.valid))
     got = FUSION_RULES["locally_weighted"](
-        evidence, kernel="ssd", radius=1, power=2.0, normalisation_radius=None, search=0
+        evidence, kernel="ssd", radius=1, power=2.0, normalisation_radius=None, search=0, appearance=0
     )
     even = standardised(evidence)
     at = (3, 2, 4)
@@ -129,7 +129,7 @@ def test_the_search_finds_what_registration_left_one_voxel_away(kernel: str, sha
     labels = torch.stack([torch.stack([1 - truth, truth]).float().roll(way, tuple(range(1, n + 1))) for way in ways])
     moved = torch.stack([fixed.roll(way, tuple(range(n))) for way in ways])
     evidence = Evidence(fixed, moved, labels, torch.tensor([0, 1]), torch.ones((len(ways), *shape), dtype=torch.bool))
-    settings = {"kernel": kernel, "radius": 1, "power": 50.0, "normalisation_radius": None}
+    settings = {"kernel": kernel, "radius": 1, "power": 50.0, "normalisation_radius": None, "appearance": 0.0}
     inner = (slice(3, -3),) * n
     # Where by chance all atlases agree on the wrong label, nothing is left to weigh.
     undecided = disagreement(evidence)[inner]
