@@ -50,9 +50,17 @@ class Anatomy:
 
     def box_ras(self, margin_mm: float) -> tuple[Float, Float]:
         """Lowest and highest corner, RAS+ mm, of what is not background, `margin_mm` wider on every side."""
-        grid = self.intensity.grid
-        corners = grid.to_ras(np.argwhere(self.intensity.data.numpy() > _VISIBLE))
+        start, stop = _visible_box(self.intensity)
+        ends = np.stack(np.meshgrid(*zip(start, stop - 1, strict=True), indexing="ij"), -1).reshape(-1, len(start))
+        corners = self.intensity.grid.to_ras(ends)
         return corners.min(0) - margin_mm, corners.max(0) + margin_mm
+
+
+def _visible_box(image: Image) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """First voxel, and first one after the last, along each axis, of what is not background."""
+    visible = image.data > _VISIBLE
+    sides = [visible.movedim(axis, 0).flatten(1).any(1).nonzero()[:, 0] for axis in range(visible.ndim)]
+    return np.array([int(side[0]) for side in sides]), np.array([int(side[-1]) + 1 for side in sides])
 
 
 def _smoothed(image: Image, sigma_vox: Float) -> Image:
@@ -124,9 +132,8 @@ def _cropped(anatomy_from_scan: Transform, anatomy: Anatomy, margin_vox: int) ->
     """The same map on the part of its grid that shows the head, `margin_vox` voxels more on every side."""
     grid, displacement_mm = anatomy_from_scan.grid, anatomy_from_scan.displacement_mm
     assert displacement_mm is not None
-    head = np.argwhere(resample(anatomy.intensity, grid, anatomy_from_scan).data.numpy() > _VISIBLE)
-    start = np.maximum(head.min(0) - margin_vox, 0)
-    stop = np.minimum(head.max(0) + margin_vox + 1, grid.shape)
+    first, after = _visible_box(resample(anatomy.intensity, grid, anatomy_from_scan))
+    start, stop = np.maximum(first - margin_vox, 0), np.minimum(after + margin_vox, grid.shape)
     part = grid.cropped(start, tuple(int(n) for n in stop - start))
     inside = tuple(slice(int(a), int(b)) for a, b in zip(start, stop, strict=True))
     return Transform(part, anatomy_from_scan.moving_from_fixed, displacement_mm[(slice(None), *inside)].contiguous())
