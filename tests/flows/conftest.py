@@ -1,6 +1,7 @@
 """One Prefect harness for all flow tests, and tiny cohorts on disk."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -19,12 +20,22 @@ def prefect_api() -> Iterator[str]:
     from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
     from prefect.testing.utilities import prefect_test_harness
 
-    with prefect_test_harness(server_startup_timeout=120), pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, _quiet(patch), prefect_test_harness(server_startup_timeout=120):
         url = str(PREFECT_API_URL.value())
         patch.setenv("PREFECT_API_URL", url)
-        patch.setenv("PREFECT_LOGGING_LEVEL", "CRITICAL")
         with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
             yield url
+
+
+@contextmanager
+def _quiet(patch: pytest.MonkeyPatch) -> Iterator[None]:
+    from prefect.settings import PREFECT_SERVER_ANALYTICS_ENABLED, temporary_settings
+
+    patch.setenv("DO_NOT_TRACK", "1")
+    patch.setenv("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+    patch.setenv("PREFECT_LOGGING_LEVEL", "CRITICAL")
+    with temporary_settings({PREFECT_SERVER_ANALYTICS_ENABLED: False}):
+        yield
 
 
 def phantom(seed: int, turned: bool = False) -> tuple[Image, Image]:
