@@ -60,7 +60,10 @@ class _Slice:
 
     def numbers(self, tag: str, count: int) -> NDArray[np.float64]:
         values = self.header.get(tag)
-        numbers = np.atleast_1d(np.asarray([] if values is None else values, dtype=np.float64))
+        try:
+            numbers = np.atleast_1d(np.asarray([] if values is None else values, dtype=np.float64))
+        except (TypeError, ValueError):
+            numbers = np.empty(0)
         if numbers.shape != (count,) or not np.isfinite(numbers).all():
             raise ImageError(f"{self.file} has the {tag} {values}; a slice must have {count} finite numbers there")
         return numbers
@@ -69,7 +72,8 @@ class _Slice:
 def list_dicom_series(folder: Path) -> list[DicomSeries]:
     """List the DICOM series in `folder` and the folders below, by SeriesInstanceUID.
 
-    Files that are not DICOM, and DICOM files without pixels, are passed over.
+    Files that are not DICOM, damaged or without pixels are passed over: one bad file must not hide the others.
+    `read_dicom_series` refuses damaged ones.
 
     Raises
     ------
@@ -78,7 +82,7 @@ def list_dicom_series(folder: Path) -> list[DicomSeries]:
     """
     return [
         DicomSeries(uid, str(slices[0].header.get("SeriesDescription", "")), tuple(s.file for s in slices))
-        for uid, slices in _series(Path(folder)).items()
+        for uid, slices in _series(Path(folder), pass_over_damaged=True).items()
     ]
 
 
@@ -119,25 +123,37 @@ def read_dicom_series(folder: Path, uid: str | None = None) -> Image:
     return Image(torch.from_numpy(_voxels(slices, grid.shape)), grid)
 
 
-def _series(folder: Path) -> dict[str, list[_Slice]]:
+def _series(folder: Path, *, pass_over_damaged: bool = False) -> dict[str, list[_Slice]]:
     if not folder.is_dir():
         raise ImageError(f"{folder} is no folder; a DICOM series must be in one")
     found: dict[str, list[_Slice]] = {}
     for file in sorted(path for path in folder.rglob("*") if path.is_file()):
-        header = _header(file)
+        try:
+            header = _header(file)
+        except ImageError:
+            if not pass_over_damaged:
+                raise
+            continue
         if header is not None:
             found.setdefault(str(header.get("SeriesInstanceUID", "")), []).append(_Slice(file, header))
     return {uid: sorted(slices, key=_along) for uid, slices in sorted(found.items())}
 
 
 def _header(file: Path) -> pydicom.Dataset | None:
+    """Read the tags wanted, all decoded; None for a file that is no DICOM image."""
     try:
         header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=_TAGS)
-    except (InvalidDicomError, EOFError):
+        list(header)
+        kind = header.file_meta.get("MediaStorageSOPClassUID")
+    except InvalidDicomError:
         return None
-    except (OSError, ValueError, KeyError, AttributeError, NotImplementedError) as error:
+    except Exception as error:  # pydicom has no common base for what damaged bytes may raise
         raise ImageError(f"{file} is a damaged DICOM file, it must be readable: {error}") from error
-    return header if header.get("Rows") else None
+    if header.get("Rows") and header.get("Columns"):
+        return header
+    if kind is not None and kind.name.endswith("Image Storage"):
+        raise ImageError(f"{file} is a damaged DICOM file, an image must have rows and columns")
+    return None
 
 
 def _along(item: _Slice) -> float:

@@ -6,19 +6,16 @@ from typing import Any
 
 import h5py
 import numpy as np
-import SimpleITK
 import torch
 from numpy.typing import NDArray
-from scipy.io import savemat, whosmat
-from scipy.io.matlab import MatReadError
+from scipy.io import savemat
 from torch import Tensor
 
 from covoxel.io.atomic import write_bytes
 from covoxel.io.nifti import vector_grid
 from covoxel.io.nifti_file import ImageError, read_fields, read_voxels, write_nifti
+from covoxel.io.transform_file import read_itk, sitk
 from covoxel.spatial import Grid, Transform
-
-sitk: Any = SimpleITK  # its own annotations are too few for strict checking
 
 _STEP_MM = 2.0**-13  # displacements are kept to 6e-5 mm; a power of two leaves zero bits, which compress
 _GZIP_LEVEL = 1
@@ -75,7 +72,7 @@ def read_transform(path: Path, grid: Grid | None = None) -> Transform:
     ValueError
         If the file is damaged, of another dimension than `grid`, or needs a `grid` to be read.
     """
-    itk = _read_itk(path)
+    itk = read_itk(path)
     stages = _stages(itk)
     n = itk.GetDimension()
     if grid is not None and grid.ndim != n:
@@ -113,7 +110,7 @@ def read_affine(path: Path) -> NDArray[np.float64]:
     ValueError
         If the file is damaged, or holds a transform that is not linear.
     """
-    itk = _read_itk(path)
+    itk = read_itk(path)
     if not itk.IsLinear():
         raise ValueError(f"{path} holds a {itk.GetName()}; an affine must be made of linear transforms only")
     n = itk.GetDimension()
@@ -223,32 +220,6 @@ def _grid_of(image: Any) -> Grid:
     matrix[:n, :n] = np.asarray(image.GetDirection()).reshape(n, n) * np.asarray(image.GetSpacing())
     matrix[:n, n] = image.GetOrigin()
     return Grid(image.GetSize(), _lps(n) @ matrix)
-
-
-def _read_itk(path: Path) -> Any:
-    if not Path(path).is_file():
-        raise ValueError(f"{path} does not exist; a transform must be a file")
-    try:
-        itk = sitk.ReadTransform(str(path))
-        kinds = _kinds(Path(path))
-    except (RuntimeError, OSError, KeyError, UnicodeError, MatReadError) as error:
-        reason = str(error).strip().splitlines()[-1].strip()
-        raise ValueError(f"{path} must be an intact ITK transform file: {reason}") from error
-    if len(kinds) > 1 and not kinds[0].startswith("CompositeTransform"):
-        raise ValueError(f"{path} holds {len(kinds)} transforms side by side; several must be one CompositeTransform")
-    return itk
-
-
-def _kinds(path: Path) -> list[str]:
-    """Names of the transforms in a file. SimpleITK would read the first of several and say nothing."""
-    if path.suffix in {".h5", ".hdf", ".hdf5"}:
-        with h5py.File(path, "r") as h5:
-            group = h5["TransformGroup"]
-            return [str(group[name]["TransformType"].asstr()[0]) for name in sorted(group, key=int)]
-    if path.suffix == ".mat":
-        return [name for name, *_ in whosmat(path) if name != "fixed"]
-    lines = path.read_text(encoding="utf-8").splitlines()
-    return [line.partition(":")[2].strip() for line in lines if line.startswith("Transform:")]
 
 
 def _stages(itk: Any) -> list[Any]:

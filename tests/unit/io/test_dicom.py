@@ -178,6 +178,35 @@ def test_a_truncated_slice_is_noticed(tmp_path: Path) -> None:
     refused(folder, "must be")
 
 
+@pytest.mark.parametrize("keep", [200, 300, 400, 500])
+def test_a_damaged_header_hides_no_other_series_and_is_not_read_over(keep: int, tmp_path: Path) -> None:
+    write_series(tmp_path / "a", number=1)
+    write_series(tmp_path / "b", number=2)
+    file = tmp_path / "b" / "bad.dcm"
+    file.write_bytes(next((tmp_path / "b").iterdir()).read_bytes()[:keep])
+    assert [len(series.files) for series in list_dicom_series(tmp_path)] == [4, 4]
+    assert np.array_equal(read_dicom_series(tmp_path / "a").data.numpy(), VOXELS)
+    refused(tmp_path / "b", "damaged DICOM file")
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:pydicom")
+def test_no_damage_ends_in_another_error(tmp_path: Path) -> None:
+    folder = write_series(tmp_path / "a")
+    file = list_dicom_series(folder)[0].files[3]
+    content, rng, outcomes = file.read_bytes(), np.random.default_rng(0), set()
+    for _ in range(150):
+        damaged = bytearray(content[: rng.integers(140, len(content) + 100)])
+        for at in rng.integers(132, len(damaged), 3):
+            damaged[at] = rng.integers(256)
+        file.write_bytes(damaged)
+        try:
+            read_dicom_series(folder)
+            outcomes.add("read")
+        except ImageError:
+            outcomes.add("refused")
+    assert outcomes == {"read", "refused"}
+
+
 def test_no_series_and_no_folder_are_refused(tmp_path: Path) -> None:
     refused(tmp_path, "holds 0 DICOM series")
     refused(tmp_path / "none", "is no folder")

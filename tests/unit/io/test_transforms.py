@@ -145,6 +145,23 @@ def test_a_singular_matrix_is_refused(tmp_path: Path) -> None:
         read_affine(tmp_path / "x.mat")
 
 
+def test_a_grid_larger_than_its_field_is_refused_before_room_is_made_for_it(grid: Grid, tmp_path: Path) -> None:
+    write_transform(tmp_path / "x.h5", warped(grid))
+    with h5py.File(tmp_path / "x.h5", "r+") as h5:
+        h5["TransformGroup/2/TransformFixedParameters"][:3] = 1e5
+    with pytest.raises(ValueError, match=r"x\.h5 must be .* 3e\+15 numbers is announced"):
+        read_transform(tmp_path / "x.h5")
+
+
+def test_a_matrix_larger_than_its_file_is_refused_before_room_is_made_for_it(tmp_path: Path) -> None:
+    write_affine(tmp_path / "x.mat", np.eye(4))
+    content = bytearray((tmp_path / "x.mat").read_bytes())
+    content[4:8] = (2**30).to_bytes(4, "little")  # rows of the first matrix, in MATLAB's version 4
+    (tmp_path / "x.mat").write_bytes(content)
+    with pytest.raises(ValueError, match=r"x\.mat must be an intact ITK transform file: .*1073741824"):
+        read_affine(tmp_path / "x.mat")
+
+
 @pytest.mark.parametrize("suffix", [".h5", ".mat", ".tfm"])
 @pytest.mark.parametrize("content", [b"", b"hello", bytes(3000), b"\x89HDF\r\n\x1a\n"])
 def test_other_content_is_refused(suffix: str, content: bytes, tmp_path: Path) -> None:
