@@ -73,12 +73,12 @@ def _between(
         rest = np.full(1, np.inf if a.any() or b.any() else np.nan)
         return rest, rest
     window = ndimage.find_objects((a | b).astype(np.int8))[0]
-    # One empty voxel around, so that the border of the window is not taken for that of a structure.
-    surface_a, surface_b = (_surface(np.pad(mask[window], 1)) for mask in (a, b))
+    surface_a, surface_b = (_surface(mask[window]) for mask in (a, b))
     return _to(surface_b, spacing)[surface_a], _to(surface_a, spacing)[surface_b]
 
 
 def _surface(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    # Erosion takes what lies beyond the window for empty, so its border is a surface.
     return np.asarray(mask & ~ndimage.binary_erosion(mask))
 
 
