@@ -199,6 +199,7 @@ def test_a_table(tmp_path: Path, scan: Scan, label: Scan, suffix: str, mark: str
         ["p5", "scans/b.nii.gz", "", "atlas", "", "", ""],
         ["p6", "", "", "", "", "", ""],
         ["p7", "scans/b.nii.gz", "", "king", "", "", ""],
+        ["P1", "scans/b.nii.gz", "", "", "", "", ""],
     ]
     table = tmp_path / f"cohort{suffix}"
     table.write_text("\ufeff" + "\n".join(mark.join(row) for row in rows) + "\n", encoding="utf-8")
@@ -214,6 +215,8 @@ def test_a_table(tmp_path: Path, scan: Scan, label: Scan, suffix: str, mark: str
         f"cohort{suffix}, line 6: an atlas must have a label; the column 'label' is empty",
         f"cohort{suffix}, line 7: the column 'image' is empty; it must name a file",
         f"cohort{suffix}, line 8: the role is 'king'; it must be one of atlas, unlabelled, test",
+        "scans/b.nii.gz: the case name 'P1' is already taken by scans/Müller 1.nii.gz; "
+        "each case must have its own name",
     ]
 
 
