@@ -44,7 +44,7 @@ def make_synthetic_cohort(
     folder: Path | str,
     cases: int = 8,
     *,
-    labelled: int = 4,
+    labelled: int | None = None,
     seed: int = 0,
     spacing_mm: float = 2.0,
     kind: Kind = "cross_section",
@@ -60,7 +60,7 @@ def make_synthetic_cohort(
     cases
         Number of images. Case n is the same however many there are.
     labelled
-        Number of cases with a label; the true labels of all are in `truth/labels`, for scoring.
+        Number of cases with a label, by default half of them; the true labels of all are in `truth/labels`, for scoring.
     seed
         Equal settings give equal bytes on one machine.
     spacing_mm
@@ -78,6 +78,7 @@ def make_synthetic_cohort(
     CohortError
         If a number makes no sense, or the folder holds a cohort made with other settings.
     """
+    labelled = (cases + 1) // 2 if labelled is None else labelled
     _check_numbers(cases, labelled, spacing_mm, kind)
     folder = Path(folder)
     settings: dict[str, object] = {

@@ -33,7 +33,7 @@ def _read_the_maps_once() -> Iterator[None]:
 def cohort_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three subjects, two of them labelled, 5 mm."""
     folder = tmp_path_factory.mktemp("synthetic") / "cohort"
-    return make_synthetic_cohort(folder, 3, labelled=2, spacing_mm=SPACING_MM)
+    return make_synthetic_cohort(folder, 3, spacing_mm=SPACING_MM)
 
 
 @pytest.fixture(scope="module")
@@ -67,8 +67,9 @@ def test_equal_settings_give_equal_bytes_on_any_number_of_threads(cohort_folder:
 
 
 def test_another_seed_gives_others_and_fewer_cases_the_same(cohort_folder: Path, tmp_path: Path) -> None:
-    fewer = make_synthetic_cohort(tmp_path / "fewer", 1, labelled=1, spacing_mm=SPACING_MM)
+    fewer = make_synthetic_cohort(tmp_path / "fewer", 1, spacing_mm=SPACING_MM)
     other = make_synthetic_cohort(tmp_path / "other", 1, labelled=1, spacing_mm=SPACING_MM, seed=1)
+    assert open_cohort(fewer).case("sub-001").label is not None
     name = "images/sub-001.nii.gz"
     assert _files(fewer)[name] == _files(cohort_folder)[name] != _files(other)[name]
 
