@@ -60,7 +60,8 @@ def make_synthetic_cohort(
     cases
         Number of images. Case n is the same however many there are.
     labelled
-        Number of cases with a label, by default half of them; the true labels of all are in `truth/labels`, for scoring.
+        Number of cases with a label, by default half of them; the true labels of all, for scoring, are in
+        `truth/labels`.
     seed
         Equal settings give equal bytes on one machine.
     spacing_mm

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callabels
 from pathlib import Path
 
 import pytest
@@ -10,7 +10,7 @@ import pytest
 from data_catalog import Cohort, CohortError, check_case, expected_ndim, load_image, open_cohort
 from data_catalog.readers import READERS
 
-Scan = Callable[..., Path]
+Scan = Callabels[..., Path]
 
 
 def _shown(cohort: Cohort) -> dict[str, tuple[str, str | None, str]]:
@@ -225,7 +225,7 @@ def test_a_table(tmp_path: Path, scan: Scan, label: Scan, suffix: str, mark: str
     [
         (b"file\na.nii\n", "must have a column 'image' with file names; it has: file"),
         (b"", "must have a column 'image' with file names; it has: none"),
-        (b"image,lable\na.nii,b.nii\n", "has an unknown column 'lable'; did you mean 'label'?"),
+        (b"image,labels\na.nii,b.nii\n", "has an unknown column 'labels'; did you mean 'label'?"),
         (b"image\n\xff\xfe\n", "cannot be read as a table"),
     ],
 )
