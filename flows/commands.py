@@ -101,7 +101,7 @@ def _run(
         flow = _flow(verb)
         wait_for_server()
         summary = _call_flow(flow, _parameters(call) if demo is None else demo)
-    return DONE if summary is None else _tell(summary)
+    return _tell(summary)
 
 
 def _check(call: "Call", stack: ExitStack) -> None:
@@ -111,13 +111,13 @@ def _check(call: "Call", stack: ExitStack) -> None:
     stack.enter_context(open_study(call))
 
 
-def _flow(verb: str) -> Callable[..., "Summary | None"]:
+def _flow(verb: str) -> Callable[..., "Summary"]:
     module = verb.replace("-", "_")
-    flow: Callable[..., Summary | None] = getattr(import_module(f"flows.{module}"), module)
+    flow: Callable[..., Summary] = getattr(import_module(f"flows.{module}"), module)
     return flow
 
 
-def _call_flow(flow: Callable[..., "Summary | None"], parameters: dict[str, Any]) -> "Summary | None":
+def _call_flow(flow: Callable[..., "Summary"], parameters: dict[str, Any]) -> "Summary":
     from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
     from flows.environment import has_page
@@ -142,7 +142,8 @@ def _tell(summary: "Summary") -> int:
     say(f"{summary.done} done, {summary.failed} failed, {summary.set_aside} set aside")
     if summary.mean_dice is not None:
         say(f"mean Dice {summary.mean_dice:.4f} over {summary.scored} cases")
-    say(f"report: {summary.report}")
+    if summary.report:
+        say(f"report: {summary.report}")
     return summary.exit_status
 
 

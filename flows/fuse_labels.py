@@ -5,11 +5,13 @@ from flows.register import register
 from flows.study_flow import parameters, study_flow
 from tasks.fuse import fuse, fuse_jobs, keep, keep_jobs
 from tasks.study import Study
+from tasks.summary import Summary, summary_of
 
 
 @study_flow("fuse-labels")
-def fuse_labels(study: Study) -> None:
+def fuse_labels(study: Study) -> Summary:
     """Fuse the labels of all atlases into one label map a case, with a confidence."""
     if not study.ran("register"):
         register(**parameters(study))
     run_stage(study, "fuse", [(fuse, fuse_jobs(study)), (keep, keep_jobs(study))])
+    return summary_of(study)

@@ -6,12 +6,14 @@ from tasks.check import check, check_jobs, set_aside
 from tasks.preprocess import preprocess as preprocess_case
 from tasks.preprocess import preprocess_jobs, require_atlas
 from tasks.study import Study
+from tasks.summary import Summary, summary_of
 
 
 @study_flow("preprocess")
-def preprocess(study: Study) -> None:
+def preprocess(study: Study) -> Summary:
     """Check every image of a cohort and prepare the sound ones; the others are set aside with a reason."""
     run_stage(study, "check", [(check, check_jobs(study))])
     set_aside(study)
     run_stage(study, "preprocess", [(preprocess_case, preprocess_jobs(study))])
     require_atlas(study)
+    return summary_of(study)

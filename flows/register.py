@@ -6,11 +6,13 @@ from flows.study_flow import parameters, study_flow
 from tasks.register import register as register_case
 from tasks.register import register_jobs
 from tasks.study import Study
+from tasks.summary import Summary, summary_of
 
 
 @study_flow("register")
-def register(study: Study) -> None:
+def register(study: Study) -> Summary:
     """Bring every atlas onto every case of a cohort, and keep the transforms."""
     if not study.ran("preprocess"):
         preprocess(**parameters(study))
     run_stage(study, "register", [(register_case, register_jobs(study))])
+    return summary_of(study)

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from flows.environment import NO_PAGE, state_folder
 
 STARTUP_SECONDS = 180.0
+_COMMAND = [sys.executable, "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app"]
 _PR_SET_PDEATHSIG = 1
 
 
@@ -86,8 +87,7 @@ def is_free(port: int) -> bool:
 def _start(port: int) -> subprocess.Popen[bytes]:
     folder = state_folder()
     folder.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app"]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--log-level", "error", "--lifespan", "on"]
+    command = [*_COMMAND, "--host", "127.0.0.1", "--port", str(port), "--log-level", "error", "--lifespan", "on"]
     environment = {**os.environ, "PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1"}
     environment["PREFECT__SERVER_FINAL"] = "1"
     environment["PREFECT_API_DATABASE_CONNECTION_URL"] = f"sqlite+aiosqlite:///{folder / 'private.db'}"

@@ -1,5 +1,6 @@
 """How a function of a study becomes a Prefect flow: all flows of a study take the same parameters."""
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -41,6 +42,7 @@ def study_flow(name: str) -> Callable[[Callable[[Study], R]], Flow[..., R]]:
                 device=device,
                 workers=workers,
             )
+            _let_lines_through()
             with open_study(call) as study:
                 return function(study)
 
@@ -50,6 +52,13 @@ def study_flow(name: str) -> Callable[[Callable[[Study], R]], Flow[..., R]]:
         return flow(name=name, task_runner=runner, validate_parameters=True)(run)
 
     return decorate
+
+
+def _let_lines_through() -> None:
+    """Let our lines reach Prefect's handlers, which set no level of their own."""
+    logger = logging.getLogger("flows")
+    if logger.level == logging.NOTSET:
+        logger.setLevel(logging.INFO)
 
 
 def parameters(study: Study) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import errno
 import logging
 import math
+import re
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +20,8 @@ from covoxel.manifest import STATE_FOLDER, Manifest, Record, code_sha256, finger
 from tasks.layout import Layout
 
 log = logging.getLogger(__name__)
+
+_FOLDERS = re.compile(r"(?<![\w.>])/(?:[^\s/'\",;:]+/)+")
 
 
 @dataclass(frozen=True)
@@ -158,8 +161,9 @@ def sentence(error: BaseException, job: Job | None = None) -> str:
         text = str(error)
     else:
         text = f"unexpected {type(error).__name__}: {error}"
-    text = " ".join(text.split())
-    return text if job is None else text.replace(f"{job.output}/", "")
+    if job is not None:
+        text = text.replace(f"{job.output}/", "")
+    return _FOLDERS.sub("", " ".join(text.split()))
 
 
 def _name(error: OSError) -> str:

@@ -21,6 +21,7 @@ def write_report(study: Study) -> None:
     """Write the tables and `report/index.html`."""
     write_tables(study)
     write_text(study.layout.report, render(report_of(study)))
+    study.reported = True
 
 
 def report_of(study: Study) -> Report:

@@ -44,6 +44,7 @@ class Study:
         self.records: dict[str, dict[str, Record]] = {}
         self.computed: dict[str, int] = {}
         self.seconds: dict[str, float] = {}
+        self.reported = False
         self._wanted = None if call.cases is None else set(call.cases)
 
     @property

@@ -33,7 +33,7 @@ class Summary:
     scored
         Number of scored cases.
     report
-        Where the page is.
+        Where the page is; empty if this run wrote none.
     """
 
     done: int
@@ -98,7 +98,7 @@ def summary_of(study: Study) -> Summary:
         reasons={case: reason for case, (_, reason) in ends.items() if reason},
         mean_dice=summarise(scores).mean if scores else None,
         scored=len(scores),
-        report=str(study.layout.report),
+        report=str(study.layout.report) if study.reported else "",
     )
 
 
