@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callabels
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,7 +10,7 @@ import pytest
 from data_catalog import Cohort, CohortError, check_case, expected_ndim, load_image, open_cohort
 from data_catalog.readers import READERS
 
-Scan = Callabels[..., Path]
+Scan = Callable[..., Path]
 
 
 def _shown(cohort: Cohort) -> dict[str, tuple[str, str | None, str]]:

@@ -90,8 +90,8 @@ def test_atlases_can_be_named_anew_only_from_the_cohort_as_read(cohort_folder: P
 def test_an_atlas_that_does_not_exist_is_refused_with_the_nearest_name() -> None:
     cohort = _cohort("sub-01", "sub-02", "control")
     with pytest.raises(CohortError) as caught:
-        cohort.with_atlases(["sub-01", "contro"])
-    assert str(caught.value) == "there is no case 'contro' in cohort 'study'; did you mean 'control'?"
+        cohort.with_atlases(["sub-01", "cntrl"])
+    assert str(caught.value) == "there is no case 'cntrl' in cohort 'study'; did you mean 'control'?"
     with pytest.raises(CohortError) as caught:
         cohort.with_atlases(["qqq"])
     assert str(caught.value) == "there is no case 'qqq' in cohort 'study'; known: sub-01, sub-02, control."
