@@ -215,6 +215,18 @@ def test_a_field_between_linear_ones_is_evaluated_at_the_voxels(
         read_transform(tmp_path / "chain.h5")
 
 
+def test_linear_transforms_after_a_field_are_multiplied_in_order(tmp_path: Path, rng: np.random.Generator) -> None:
+    inner = make_transform(make_grid(3, "LAS"), rng)
+    write_transform(tmp_path / "inner.h5", inner)
+    chain = sitk.CompositeTransform(linear_transforms(3)[:2])
+    chain.AddTransform(sitk.ReadTransform(str(tmp_path / "inner.h5")))
+    chain.FlattenTransform()
+    sitk.WriteTransform(chain, str(tmp_path / "chain.h5"))
+    read = read_transform(tmp_path / "chain.h5")
+    points = make_points(inner.grid, rng)
+    assert np.abs(read.map(points) - mapped(chain.TransformPoint, points)).max() < 1e-4
+
+
 def test_a_field_on_another_grid_is_evaluated_on_the_one_asked_for(tmp_path: Path, rng: np.random.Generator) -> None:
     written = make_transform(make_grid(3, "LPS"), rng)
     write_transform(tmp_path / "xfm.h5", written)

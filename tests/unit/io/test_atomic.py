@@ -45,6 +45,14 @@ def test_the_longest_name_a_disk_allows_can_be_written(tmp_path: Path) -> None:
     assert len(names(tmp_path)[0]) == 255
 
 
+def test_who_reads_the_old_file_meanwhile_reads_all_of_it(tmp_path: Path) -> None:
+    write_text(tmp_path / "x", "old")
+    with (tmp_path / "x").open() as reader:
+        write_text(tmp_path / "x", "new and longer")
+        assert reader.read() == "old"
+    assert (tmp_path / "x").read_text() == "new and longer"
+
+
 @pytest.mark.parametrize("failure", [RuntimeError("no"), KeyboardInterrupt()])
 def test_a_failed_writer_leaves_the_old_file(tmp_path: Path, failure: BaseException) -> None:
     write_text(tmp_path / "x", "old")
@@ -130,8 +138,9 @@ def test_a_killed_writer_leaves_the_old_file_and_the_next_one_tidies_up(
         assert writer.stdout is not None
         assert writer.stdout.readline() == "ready\n"
         write_text(tmp_path / "other", "1")
-        assert len(names(tmp_path)) == 4, "a living writer keeps its temporary file"
+        during = names(tmp_path)
         writer.send_signal(signal.SIGKILL)
+    assert len(during) == 4, "a living writer keeps its temporary file"
     assert target.read_text() == "old"
     assert len(names(tmp_path)) == 4
     monkeypatch.setattr(atomic, "_cleaned", set())  # as in a new process
