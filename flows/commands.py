@@ -57,9 +57,11 @@ def run_demo(output: Path, cases: int, settings: Path | None, device: str, worke
 
 def show_status(output: Path) -> int:
     """Print the state of each case of a run."""
-    from tasks.status import status_lines
+    prepare_environment()
 
     def run() -> int:
+        from tasks.status import status_lines
+
         for line in status_lines(output.expanduser().absolute()):
             say(line)
         return DONE
@@ -83,7 +85,7 @@ def _run(
 ) -> int:
     from pydantic import ValidationError
 
-    from flows.server import prefect_server, wait_for_server
+    from flows.server import prefect_server
     from tasks.call import Call, CallError
     from tasks.settings import explain, load_settings
 
@@ -95,7 +97,7 @@ def _run(
     prepare_environment()
     _log_to_stderr()
     with ExitStack() as stack:
-        stack.enter_context(prefect_server())
+        wait_for_server = stack.enter_context(prefect_server())
         if demo is None:
             _check(call, stack)
         flow = _flow(verb)

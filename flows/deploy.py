@@ -11,12 +11,12 @@ import yaml
 
 from flows.daemons import Daemon
 from flows.environment import child_environment, state_folder
-from flows.server import ServerError, free_port, is_free, is_healthy, wait_for_server
+from flows.server import STARTUP_SECONDS, ServerError, free_port, is_free, is_healthy, wait_for_server
 
 ROOT = Path(__file__).resolve().parents[1]
 PORT = 4200
 POOLS = {"cpu": 2, "gpu": 1}
-"""Work pools, and how many flow runs each may run at a time."""
+"""Work pools, and how many flow runs each may run at a time when it is made; an operator's change is kept."""
 TAG = "covoxel"
 
 
@@ -30,7 +30,7 @@ def deploy(say: Callable[[str], None], with_worker: bool = True) -> int:
     """
     url = _server(say)
     os.environ["PREFECT_API_URL"] = url
-    wait_for_server()
+    wait_for_server(url, STARTUP_SECONDS)
     _make_pools()
     _make_deployments(url)
     pruned = _prune()
@@ -76,7 +76,7 @@ def _server(say: Callable[[str], None]) -> str:
 
 def _make_pools() -> None:
     from prefect.client.orchestration import get_client
-    from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
+    from prefect.client.schemas.actions import WorkPoolCreate
     from prefect.exceptions import ObjectNotFound
     from prefect.workers.process import ProcessWorker
 
@@ -84,7 +84,6 @@ def _make_pools() -> None:
         for name, limit in POOLS.items():
             try:
                 client.read_work_pool(name)
-                client.update_work_pool(name, WorkPoolUpdate(concurrency_limit=limit))
             except ObjectNotFound:
                 template = ProcessWorker.get_default_base_job_template()
                 client.create_work_pool(

@@ -10,11 +10,13 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from flows.environment import NO_PAGE, state_folder
 
 STARTUP_SECONDS = 180.0
+NAMED_SECONDS = 10.0
 _COMMAND = [sys.executable, "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app"]
 _PR_SET_PDEATHSIG = 1
 
@@ -24,39 +26,42 @@ class ServerError(RuntimeError):
 
 
 @contextlib.contextmanager
-def prefect_server() -> Iterator[None]:
+def prefect_server() -> Iterator[Callable[[], None]]:
     """Use the server of `PREFECT_API_URL`, or else a private one that ends with the block.
 
-    The server is started at once and waited for only by `wait_for_server`, so that other work goes on meanwhile.
+    The server is started at once, so that other work goes on meanwhile; call what the block is given to wait until it
+    answers, which raises `ServerError` if it does not.
     """
-    if os.environ.get("PREFECT_API_URL"):
-        yield
+    named = os.environ.get("PREFECT_API_URL")
+    if named:
+        yield lambda: wait_for_server(named, NAMED_SECONDS)
         return
     port = free_port()
+    url = f"http://127.0.0.1:{port}/api"
     child = _start(port)
-    os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{port}/api"
-    os.environ[NO_PAGE] = "1"
-    os.environ["PREFECT_LOGGING_TO_API_ENABLED"] = "false"
+    ours = {"PREFECT_API_URL": url, NO_PAGE: "1", "PREFECT_LOGGING_TO_API_ENABLED": "false"}
+    os.environ.update(ours)
     try:
-        yield
+        yield lambda: wait_for_server(url, STARTUP_SECONDS, child)
     finally:
         child.kill()
         child.wait()
-        for name in ("PREFECT_API_URL", NO_PAGE, "PREFECT_LOGGING_TO_API_ENABLED"):
+        for name in ours:
             os.environ.pop(name, None)
 
 
-def wait_for_server(seconds: float = STARTUP_SECONDS) -> None:
-    """Wait until the server of `PREFECT_API_URL` answers.
+def wait_for_server(url: str, seconds: float, child: subprocess.Popen[bytes] | None = None) -> None:
+    """Wait until a server answers at an API address.
 
     Raises
     ------
     ServerError
-        If it does not within `seconds`.
+        If it does not within `seconds`, or `child`, which should become it, has ended.
     """
-    url = os.environ["PREFECT_API_URL"]
     end = time.monotonic() + seconds
     while not is_healthy(url):
+        if child is not None and child.poll() is not None:
+            raise ServerError(f"the private Prefect server ended with status {child.returncode}; see {_log_file()}")
         if time.monotonic() > end:
             raise ServerError(f"no Prefect server answers at PREFECT_API_URL={url}; start it or unset the variable")
         time.sleep(0.1)
@@ -91,7 +96,7 @@ def _start(port: int) -> subprocess.Popen[bytes]:
     environment = {**os.environ, "PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1"}
     environment["PREFECT__SERVER_FINAL"] = "1"
     environment["PREFECT_API_DATABASE_CONNECTION_URL"] = f"sqlite+aiosqlite:///{folder / 'private.db'}"
-    with (folder / "private-server.log").open("wb") as log:
+    with _log_file().open("wb") as log:
         return subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -100,6 +105,10 @@ def _start(port: int) -> subprocess.Popen[bytes]:
             env=environment,
             preexec_fn=_die_with_parent if sys.platform == "linux" else None,
         )
+
+
+def _log_file() -> Path:
+    return state_folder() / "private-server.log"
 
 
 def _die_with_parent() -> None:

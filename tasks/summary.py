@@ -135,6 +135,8 @@ def flags_of(study: Study, case: str) -> list[str]:
         worst = max((item["folded_percent"] or 0.0 for item in registered.facts["transforms"].values()), default=0.0)
         if worst > FOLDS_FLAG_PERCENT:
             remarks.append(f"{worst:.2g} % of voxels fold")
+    if not study.is_sound(case) and study.layout.segmentation(case).is_file():
+        remarks.append("the segmentation in the folder is of an earlier run")
     if fused and not any(fused.facts["volumes_mm3"].values()):
         remarks.append("no structure was found")
     return remarks
