@@ -124,7 +124,7 @@ def write_displacement(path: Path, displacement_mm: Tensor, grid: Grid) -> None:
     if tuple(displacement_mm.shape) != (n, *grid.shape):
         raise ValueError(f"displacement_mm must be {(n, *grid.shape)}, got {tuple(displacement_mm.shape)}")
     vectors = displacement_mm.detach().float().movedim(0, -1).cpu().numpy() * np.diag(_lps(n))[:n].astype(np.float32)
-    write_nifti(path, vectors, grid, vector=True)
+    write_nifti(Path(path), vectors, grid, vector=True)
 
 
 def read_displacement(path: Path) -> tuple[Tensor, Grid]:
@@ -135,7 +135,7 @@ def read_displacement(path: Path) -> tuple[Tensor, Grid]:
     ImageError
         As for `read_image`, and if the file is no field of 2-D or 3-D vectors.
     """
-    fields = read_fields(path)
+    fields = read_fields(Path(path))
     grid = vector_grid(fields)
     n = grid.ndim
     vectors = read_voxels(fields).reshape((*grid.shape, n), order="F").astype(np.float32)
