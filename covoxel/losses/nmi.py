@@ -53,4 +53,4 @@ def _windows(x: Tensor) -> Tensor:
 
 
 def _entropy(probabilities: Tensor) -> Tensor:
-    return -torch.special.xlogy(probabilities, probabilities.clamp(min=1e-12)).sum(1)
+    return -(probabilities * probabilities.clamp(min=1e-12).log()).sum(1)

@@ -1,6 +1,8 @@
 """Displacement fields: units, composition, inversion, Jacobian."""
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from covoxel.spatial.grid import Grid
@@ -17,8 +19,8 @@ def displacement_vox_from_mm(displacement_mm: Tensor, grid: Grid) -> Tensor:
     return _turn(displacement_mm, grid.voxel_from_ras, grid)
 
 
-def _turn(displacement: Tensor, matrix: object, grid: Grid) -> Tensor:
-    linear = torch.as_tensor(matrix)[: grid.ndim, : grid.ndim].to(displacement)
+def _turn(displacement: Tensor, matrix: NDArray[np.float64], grid: Grid) -> Tensor:
+    linear = torch.tensor(matrix[: grid.ndim, : grid.ndim]).to(displacement)
     return torch.einsum("cd,bd...->bc...", linear, displacement)
 
 

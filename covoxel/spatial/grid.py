@@ -69,7 +69,8 @@ class Grid:
     @cached_property
     def spacing_mm(self) -> NDArray[np.float64]:
         """Distance between neighbouring voxel centres along i, j (and k)."""
-        return np.asarray(np.linalg.norm(self.ras_from_voxel[: self.ndim, : self.ndim], axis=0))
+        linear = self.ras_from_voxel[: self.ndim, : self.ndim]
+        return np.sqrt((linear**2).sum(axis=0))
 
     @property
     def voxel_volume_mm(self) -> float:

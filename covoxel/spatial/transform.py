@@ -64,16 +64,30 @@ class Transform:
         n = self.grid.ndim
         matrix = moving.voxel_from_ras @ self.moving_from_fixed
         like = torch.zeros((), dtype=torch.float32, device=device)
-        coordinates = _apply(matrix @ self.grid.ras_from_voxel, voxel_coordinates(self.grid.shape, like))
+        from_fixed = torch.tensor(matrix @ self.grid.ras_from_voxel)[None].to(like)
+        coordinates = apply_matrix(from_fixed, voxel_coordinates(self.grid.shape, like))
         if self.displacement_mm is not None:
-            linear = torch.as_tensor(matrix[:n, :n]).to(like)
+            linear = torch.tensor(matrix[:n, :n]).to(like)
             coordinates += torch.einsum("cd,d...->c...", linear, self.displacement_mm.to(like))[None]
         return coordinates
 
 
-def _apply(matrix: NDArray[np.float64], points: Tensor) -> Tensor:
-    """Image, `(batch, n, *shape)`, of `points` of that shape under an `(n + 1, n + 1)` matrix."""
+def apply_matrix(matrix: Tensor, points: Tensor) -> Tensor:
+    """Images of points under affine matrices.
+
+    Parameters
+    ----------
+    matrix
+        `(batch, n + 1, n + 1)`.
+    points
+        `(batch or 1, n, *shape)`.
+
+    Returns
+    -------
+    Tensor
+        `(batch, n, *shape)`.
+    """
     n = points.shape[1]
-    linear = torch.as_tensor(matrix[:n, :n]).to(points)
-    offset = torch.as_tensor(matrix[:n, n]).to(points).view(1, n, *[1] * n)
-    return torch.einsum("cd,bd...->bc...", linear, points) + offset
+    flat = points.flatten(2).expand(matrix.shape[0], -1, -1)
+    moved = torch.baddbmm(matrix[:, :n, n:], matrix[:, :n, :n], flat)
+    return moved.view(matrix.shape[0], n, *points.shape[2:])

@@ -29,7 +29,7 @@ def exp(velocity_vox: Tensor, *, squarings: int | None = None) -> Tensor:
     """
     if squarings is None:
         squarings = squarings_for(float(velocity_vox.detach().abs().max()))
-    displacement = velocity_vox / 2**squarings
+    displacement = velocity_vox * 0.5**squarings
     for _ in range(squarings):
         displacement = compose(displacement, displacement)
     return displacement

@@ -1,0 +1,109 @@
+"""Affine alignment as an optimisation: the loss of affine parameters on one grid, and its descent."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from covoxel.losses.base import SIMILARITIES
+from covoxel.registration.base import MovingBatch
+from covoxel.registration.pyramid import cell_factors, level_of, smoothed_moving
+from covoxel.spatial import Grid, voxel_coordinates
+from covoxel.spatial.affine import AffineParameters
+from covoxel.spatial.transform import apply_matrix
+from covoxel.spatial.warp import sample
+
+Freedom = Literal["rigid", "similarity", "affine"]
+
+
+@dataclass(frozen=True)
+class AffineSetting:
+    """Which parameters are free and what is compared: see `covoxel.registration.affine`."""
+
+    freedom: Freedom
+    similarity: str
+    radius: int
+
+
+class AffineObjective:
+    """Loss of affine parameters with cells of one size.
+
+    Parameters
+    ----------
+    fixed
+        `(1, 1, *grid.shape)`.
+    grid
+        Grid of `fixed`.
+    moving
+        Images to align, one a row of the parameters.
+    centre_ras
+        Centre of rotation, scale and shear, `(n,)` mm.
+    spacing_mm
+        Width of the cells on which images are compared.
+    setting
+        What is compared.
+    """
+
+    def __init__(
+        self,
+        fixed: Tensor,
+        grid: Grid,
+        moving: MovingBatch,
+        centre_ras: NDArray[np.float64],
+        spacing_mm: float,
+        setting: AffineSetting,
+    ) -> None:
+        level = level_of(fixed, grid, cell_factors(grid, spacing_mm))
+        self.moving, self.setting, self.spacing_mm = moving, setting, spacing_mm
+        self._fixed, self._centre = level.fixed, centre_ras
+        self._smooth = smoothed_moving(moving, spacing_mm)
+        self._points = voxel_coordinates(level.grid.shape, fixed)
+        self._ras_from_cell = torch.tensor(level.grid.ras_from_voxel).to(fixed)
+        self._voxel_from_ras = torch.tensor(moving.voxel_from_ras()).to(fixed)
+        self.reach_mm = float(np.linalg.norm(np.asarray(grid.shape) * grid.spacing_mm)) / 4
+
+    def __call__(self, parameters: AffineParameters) -> Tensor:
+        """Loss, `(batch,)`; differentiable."""
+        moved, mask = self._moved(parameters)
+        return SIMILARITIES[self.setting.similarity](self._fixed, mask, radius=self.setting.radius)(moved)
+
+    @torch.no_grad()
+    def agreement(self, parameters: AffineParameters) -> Tensor:
+        """One minus the loss, `(batch,)`, times the share of the fixed image that has a partner."""
+        moved, mask = self._moved(parameters)
+        loss = SIMILARITIES[self.setting.similarity](self._fixed, mask, radius=self.setting.radius)(moved)
+        return (1 - loss) * mask.flatten(1).mean(1)
+
+    def _moved(self, parameters: AffineParameters) -> tuple[Tensor, Tensor]:
+        matrix = self._voxel_from_ras @ parameters.matrix(self._centre) @ self._ras_from_cell
+        coordinates = apply_matrix(matrix, self._points)
+        return sample(self._smooth, coordinates), self.moving.inside(coordinates.detach())
+
+
+def descend(objective: AffineObjective, start: AffineParameters, steps: int) -> AffineParameters:
+    """Adam on the free parameters, `steps` steps.
+
+    A step moves the periphery of the image by about half a cell at first and by a twentieth at the end.
+    """
+    freedom = objective.setting.freedom
+    unit = 0.5 * objective.spacing_mm
+    scale = start.log_scale[:, :1] if freedom == "similarity" else start.log_scale
+    parts = (start.translation_mm, start.rotation_rad, scale, start.shear)
+    translation, rotation, stretch, shear = (part.detach().clone().requires_grad_() for part in parts)
+    free = {"rigid": [rotation], "similarity": [rotation, stretch], "affine": [rotation, stretch, shear]}[freedom]
+    groups = [{"params": [translation], "lr": unit}, {"params": free, "lr": unit / objective.reach_mm}]
+    optimiser = torch.optim.Adam(groups, betas=(0.8, 0.95))
+    schedule = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.1, total_iters=steps)
+
+    def parameters() -> AffineParameters:
+        return AffineParameters(translation, rotation, stretch.expand_as(start.log_scale), shear)
+
+    for _ in range(steps):
+        optimiser.zero_grad()
+        objective(parameters()).sum().backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        schedule.step()
+    return parameters().map(Tensor.detach)
