@@ -20,8 +20,7 @@ SECONDS_BETWEEN_LINES = 10.0
 def stage_progress(stage: str, total: int, reused: int) -> Iterator[Callable[[str], None]]:
     """Show the progress of a stage; call what it gives with the id of each case that ends."""
     console = Console(stderr=True)
-    log.info("%s: %d cases, %d done before", stage, total, reused)
-    shown = _bar(console, stage, total, reused) if console.is_terminal else _lines(stage, total, reused)
+    shown = _bar(console, stage, total, reused) if console.is_terminal and total else _lines(stage, total, reused)
     published = page_progress(stage, total, reused) if total > reused else nullcontext(_nothing)
     with shown as show, published as publish:
 
@@ -49,6 +48,8 @@ def _bar(console: Console, stage: str, total: int, reused: int) -> Iterator[Call
 @contextmanager
 def _lines(stage: str, total: int, reused: int) -> Iterator[Callable[[str], None]]:
     done, last = reused, time.monotonic()
+    if total:
+        log.info("%s: %d cases, %d done before", stage, total, reused)
 
     def advance(case: str) -> None:
         nonlocal done, last

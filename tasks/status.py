@@ -74,7 +74,8 @@ def plan(call: Call) -> dict[str, str]:
         for job in jobs_of(study):
             record = job.done()
             if record is None:
-                reruns[job.case] = " ".join(names[place:])
+                if job.case in reruns:
+                    reruns[job.case] = " ".join(names[place:])
                 study.failed[job.case] = NOT_YET
             else:
                 records[job.case] = record
