@@ -16,9 +16,9 @@ from covoxel.spatial.affine import AffineParameters
 from covoxel.spatial.smoothing import cell_means
 
 _ANGLE_RAD = 0.45
-_REFINED = 4
-_REFINING_STEPS = 20
-_CELLS = 4_000
+_REFINED = 3
+_REFINING_STEPS = 15
+_CELLS = 2_500
 _CLEARLY = 1.05
 """A pose found by search replaces the headers' only if it agrees this many times better."""
 

@@ -70,7 +70,7 @@ class Grid:
     def spacing_mm(self) -> NDArray[np.float64]:
         """Distance between neighbouring voxel centres along i, j (and k)."""
         linear = self.ras_from_voxel[: self.ndim, : self.ndim]
-        return np.sqrt((linear**2).sum(axis=0))
+        return np.hypot.reduce(linear, axis=0)
 
     @property
     def voxel_volume_mm(self) -> float:
