@@ -25,6 +25,9 @@ _REGULARISERS: dict[Regulariser, Callable[[Tensor, Sequence[float]], Tensor]] = 
     "diffusion": gaussian,
     "bending": bending_flow,
 }
+_AFFINE_VOXELS = 10_000
+"""Finest level of the affine part: the deformation makes good what is left over."""
+
 _SMALLEST_SIDE = 10
 """A level whose shortest subdivided side would have fewer cells is left out."""
 
@@ -85,7 +88,15 @@ def svf(
     Vercauteren et al., Symmetric log-domain diffeomorphic registration, MICCAI 2008.
     Avants et al., Symmetric diffeomorphic image registration with cross-correlation, Med Image Anal 2008.
     """
-    initial = affine(fixed, moving, freedom=freedom, similarity=affine_similarity or similarity, search=search)
+    initial = affine(
+        fixed,
+        moving,
+        freedom=freedom,
+        similarity=affine_similarity or similarity,
+        search=search,
+        iterations=(40, 20),
+        finest_voxels=_AFFINE_VOXELS,
+    )
     pairs = _Pairs(fixed, moving, np.stack([t.moving_from_fixed for t in initial]))
     base = float(fixed.grid.spacing_mm.min())
     smooth = _REGULARISERS[regulariser]

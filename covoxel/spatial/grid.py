@@ -64,13 +64,13 @@ class Grid:
     @cached_property
     def voxel_from_ras(self) -> NDArray[np.float64]:
         """Inverse of `ras_from_voxel`."""
-        return np.linalg.inv(self.ras_from_voxel)
+        return np.asarray(np.linalg.inv(self.ras_from_voxel), dtype=np.float64)
 
     @cached_property
     def spacing_mm(self) -> NDArray[np.float64]:
         """Distance between neighbouring voxel centres along i, j (and k)."""
         linear = self.ras_from_voxel[: self.ndim, : self.ndim]
-        return np.hypot.reduce(linear, axis=0)
+        return np.asarray(np.sqrt((linear**2).sum(axis=0)), dtype=np.float64)
 
     @property
     def voxel_volume_mm(self) -> float:
