@@ -4,36 +4,26 @@ import argparse
 import logging
 import os
 import platform
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from time import perf_counter, process_time
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
 import covoxel
+from benchmarks.measure import say
 from covoxel.io import read_affine, read_displacement, write_table
 from covoxel.spatial import Grid, Image, Transform
 
 ROOT = Path(__file__).resolve().parents[1]
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS")
 _PACKAGES = ("torch", "numpy", "scipy", "SimpleITK", "antspyx")
-
-
-def say(text: str = "") -> None:
-    """Write one line for the reader, at once."""
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
 
 
 def data_folder(name: str) -> Path:
@@ -76,41 +66,12 @@ def _version(package: str) -> str:
         return "absent"
 
 
-def use_threads(count: int) -> None:
-    """Let this process compute with `count` threads; to be called before ANTs is imported."""
-    for variable in THREAD_VARIABLES:
-        os.environ[variable] = str(count)
-    torch.set_num_threads(count)
-
-
 def import_ants() -> Any:
     """Give the module `ants`, or end with a sentence if it is not installed."""
     try:
         return import_module("ants")
     except ImportError as error:
         raise SystemExit(f"antspyx must be installed to compare with ANTs (extra `test`): {error}") from error
-
-
-class Stopwatch:
-    """Seconds of wall clock and of processor (all threads of this process) in a with block."""
-
-    seconds: float = 0.0
-    cpu_seconds: float = 0.0
-
-    def __enter__(self) -> Self:
-        self._wall, self._cpu = perf_counter(), process_time()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, value: object, trace: TracebackType | None) -> None:
-        self.seconds, self.cpu_seconds = perf_counter() - self._wall, process_time() - self._cpu
-
-
-def peak_gib() -> float:
-    """Largest resident memory of this process so far, GiB."""
-    for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
-        if line.startswith("VmHWM"):
-            return int(line.split()[1]) / 2**20
-    return float("nan")
 
 
 def transform_of_ants(files: Sequence[str | Path], grid: Grid) -> Transform:

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from benchmarks import common
-from benchmarks.common import Bar, say
+from benchmarks.common import Bar
+from benchmarks.measure import Stopwatch, say, use_threads
 from covoxel.fusion.base import smallest_winner
 from covoxel.io import read_image, read_labels, write_image, write_labels
 from covoxel.metrics import dice, folding, summarise
@@ -71,7 +72,8 @@ def prepare(source: Path, cases: Sequence[str], folder: Path) -> None:
 
 def start_worker() -> None:
     """One thread, and both libraries loaded before anything is timed."""
-    common.use_threads(1)
+    use_threads(1)
+    torch.set_num_threads(1)
     common.import_ants()
 
 
@@ -96,19 +98,19 @@ def work(job: Job) -> Registered:
     )
 
 
-def _with_covoxel(job: Job, fixed: Image) -> tuple[list[Transform], dict[str, Tensor], common.Stopwatch]:
+def _with_covoxel(job: Job, fixed: Image) -> tuple[list[Transform], dict[str, Tensor], Stopwatch]:
     moving = [read_image(job.folder / f"{atlas}.nii") for atlas in job.atlases]
-    with common.Stopwatch() as watch:
+    with Stopwatch() as watch:
         transforms = register(job.method, fixed, moving)
     return transforms, {LINEAR: _linear(job, fixed, transforms)}, watch
 
 
-def _with_ants(job: Job, fixed: Image) -> tuple[list[Transform], dict[str, Tensor], common.Stopwatch]:
+def _with_ants(job: Job, fixed: Image) -> tuple[list[Transform], dict[str, Tensor], Stopwatch]:
     ants = common.import_ants()
     target = ants.image_read(str(job.folder / f"{job.case}.nii"))
     moving = [ants.image_read(str(job.folder / f"{atlas}.nii")) for atlas in job.atlases]
     kind = job.method.removeprefix("ANTs ")
-    with common.Stopwatch() as watch:
+    with Stopwatch() as watch:
         results = [ants.registration(target, image, type_of_transform=kind) for image in moving]
     transforms, own = [], []
     for atlas, result in zip(job.atlases, results, strict=True):
