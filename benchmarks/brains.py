@@ -36,9 +36,9 @@ NOTES = (
     "  register_s: registration alone (ANTs: the same figure).",
     "peak_gib: largest resident memory of that process, interpreter and images included.",
     "folds_percent: determinant <= 0 on the fixed grid, all voxels.",
-    f"known warp: the brain through exp(velocity), {WARP_MM:g} mm a component, kernel {KERNEL_MM:g} mm, and an affine of",
-    f"  5 degrees and 3 % of size. Fixed: moved by cubic splines, contrast x^{GAMMA:g}, noise {NOISE:g}; moving: the brain,",
-    f"  noise {NOISE:g}.",
+    f"known warp: the brain through exp(velocity), {WARP_MM:g} mm a component, kernel {KERNEL_MM:g} mm, and an affine",
+    "  of 5 degrees and 3 % of size.",
+    f"  Fixed: moved by cubic splines, contrast x^{GAMMA:g}, noise {NOISE:g}; moving: the brain with noise {NOISE:g}.",
     "  error_mm: distance of found from true positions, over the head mask of the fixed image (n/a for real pairs).",
 )
 
