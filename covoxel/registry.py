@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from pkgutil import iter_modules
+from threading import RLock
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -33,6 +34,7 @@ class Registry(Mapping[str, T], Generic[T]):
         self._package = package
         self._items: dict[str, T] = {}
         self._loaded = False
+        self._lock = RLock()
 
     def register(self, name: str) -> Callable[[T], T]:
         """File the decorated component under `name`; a name taken twice is an error."""
@@ -46,10 +48,12 @@ class Registry(Mapping[str, T], Generic[T]):
         return file
 
     def _load(self) -> None:
-        if not self._loaded:
-            self._loaded = True
-            for module in iter_modules(import_module(self._package).__path__):
-                import_module(f"{self._package}.{module.name}")
+        # Re-entrant: a module that is being loaded may look a component up.
+        with self._lock:
+            if not self._loaded:
+                self._loaded = True
+                for module in iter_modules(import_module(self._package).__path__):
+                    import_module(f"{self._package}.{module.name}")
 
     def __getitem__(self, name: str) -> T:
         self._load()

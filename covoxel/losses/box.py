@@ -1,7 +1,10 @@
-"""Box sums over a cubic window by running sums: the cost does not depend on the window."""
+"""Box sums over a cubic window: shifted sums for small windows, running sums for large ones."""
 
 import torch
 from torch import Tensor
+
+_SHIFTED_UP_TO = 4
+"""Largest radius for which adding shifted copies is the quicker way (measured on two CPUs of today)."""
 
 
 def box_sum(x: Tensor, radius: int) -> Tensor:
@@ -17,19 +20,32 @@ def box_sum(x: Tensor, radius: int) -> Tensor:
     Returns
     -------
     Tensor
-        As `x`. One running sum and one difference an axis, whatever the radius.
+        As `x`. An axis costs `2 radius` additions in place, or for large windows one running sum and one difference.
     """
     if radius == 0:
         return x
     for axis in range(2, x.ndim):
-        side = x.shape[axis]
-        total = x.cumsum(axis)
-        # sum over [i - r, i + r] = total[min(i + r, side - 1)] - total[i - r - 1]
-        top = min(radius, side)
-        upper = total.narrow(axis, top, side - top) if side > top else total.narrow(axis, 0, 0)
-        last = total.narrow(axis, side - 1, 1).expand_as(total.narrow(axis, 0, top))
-        window = torch.cat([upper, last], axis)
-        if side > radius + 1:
-            window.narrow(axis, radius + 1, side - radius - 1).sub_(total.narrow(axis, 0, side - radius - 1))
-        x = window
+        x = _shifted_sum(x, radius, axis) if radius <= _SHIFTED_UP_TO else _running_sum(x, radius, axis)
     return x
+
+
+def _shifted_sum(x: Tensor, radius: int, axis: int) -> Tensor:
+    side = x.shape[axis]
+    total = x.clone()
+    for shift in range(1, min(radius, side - 1) + 1):
+        rest = side - shift
+        total.narrow(axis, shift, rest).add_(x.narrow(axis, 0, rest))
+        total.narrow(axis, 0, rest).add_(x.narrow(axis, shift, rest))
+    return total
+
+
+def _running_sum(x: Tensor, radius: int, axis: int) -> Tensor:
+    """Sum over `[i - r, i + r]`, that is `total[min(i + r, side - 1)] - total[i - r - 1]`."""
+    side = x.shape[axis]
+    total = x.cumsum(axis)
+    top = min(radius, side)
+    last = total.narrow(axis, side - 1, 1).expand_as(total.narrow(axis, 0, top))
+    window = torch.cat([total.narrow(axis, top, side - top), last], axis)
+    if side > radius + 1:
+        window.narrow(axis, radius + 1, side - radius - 1).sub_(total.narrow(axis, 0, side - radius - 1))
+    return window

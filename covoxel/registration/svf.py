@@ -16,7 +16,7 @@ from covoxel.spatial import Grid, Image, Transform, voxel_coordinates
 from covoxel.spatial.field import displacement_mm_from_vox
 from covoxel.spatial.smoothing import bending_flow, cell_means, gaussian, refine
 from covoxel.spatial.transform import apply_matrix
-from covoxel.spatial.velocity import exp
+from covoxel.spatial.velocity import exp, squarings_for
 from covoxel.spatial.warp import sample
 
 Regulariser = Literal["diffusion", "bending"]
@@ -27,6 +27,9 @@ _REGULARISERS: dict[Regulariser, Callable[[Tensor, Sequence[float]], Tensor]] = 
 }
 _AFFINE_VOXELS = 10_000
 """Finest level of the affine part: the deformation makes good what is left over."""
+
+_FIRST_STEP_VOX = 0.5
+"""First step of the exponential during the descent; the result takes steps half as long."""
 
 _SMALLEST_SIDE = 10
 """A level whose shortest subdivided side would have fewer cells is left out."""
@@ -43,7 +46,7 @@ def svf(
     similarity: str = "lncc",
     radius: int = 2,
     regulariser: Regulariser = "diffusion",
-    iterations: tuple[int, ...] = (40, 25, 15),
+    iterations: tuple[int, ...] = (40, 20, 12),
     step_vox: float = 0.5,
     momentum: float = 0.5,
     update_sigma_vox: float = 0.7,
@@ -162,7 +165,8 @@ class _LevelForce:
 
     def __call__(self, velocity: Tensor) -> Tensor:
         """Direction of ascent of the similarity at `exp(velocity)`, `(batch, n, *nodes)`, per node cell."""
-        shift = torch.einsum("bcd,bd...->bc...", self.linear, exp(velocity))
+        squarings = squarings_for(float(velocity.abs().max()), _FIRST_STEP_VOX)
+        shift = torch.einsum("bcd,bd...->bc...", self.linear, exp(velocity, squarings=squarings))
         coordinates = self.start + refine(shift, self.ratios, self.shape)
         moved = sample(self.moving, coordinates).requires_grad_()
         with torch.enable_grad():

@@ -46,10 +46,7 @@ def sample(
     shape = image.shape[2:]
     if coordinates_vox.shape[1] != len(shape):
         raise ValueError(f"coordinates_vox must have {len(shape)} channels, got {coordinates_vox.shape[1]}")
-    # grid_sample wants [-1, 1] between the outer voxel centres, last axis first.
-    scale = coordinates_vox.new_tensor([2 / max(side - 1, 1) for side in shape])
-    unit = coordinates_vox.movedim(1, -1) * scale - 1
-    unit = unit.flip(-1)
+    unit = _unit_coordinates(coordinates_vox, shape)
     mode = "bilinear" if interpolation == "linear" else "nearest"
     slabs = _slabs(image, unit)
     if slabs == 1:
@@ -61,6 +58,12 @@ def sample(
     unit = unit.reshape(slabs, padded // slabs, *unit.shape[2:])
     values = functional.grid_sample(image.expand(slabs, *image.shape[1:]), unit, mode, padding, _ALIGN_CORNERS)
     return values.movedim(1, 0).reshape(1, image.shape[1], padded, *unit.shape[2:-1])[:, :, :side]
+
+
+def _unit_coordinates(coordinates_vox: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """What grid_sample wants: -1 to 1 between the outer voxel centres, last axis first, `(batch, *output_shape, n)`."""
+    planes = [coordinates_vox[:, axis] * (2 / max(side - 1, 1)) - 1 for axis, side in reversed(list(enumerate(shape)))]
+    return torch.stack(planes, 1).movedim(1, -1)
 
 
 def _slabs(image: Tensor, unit: Tensor) -> int:
