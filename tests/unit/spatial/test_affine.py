@@ -87,4 +87,4 @@ def test_a_batch_is_a_matrix_each() -> None:
     together = AffineParameters(*parts).matrix(CENTRE)
     for row in range(4):
         alone = AffineParameters(*(part[row : row + 1] for part in parts)).matrix(CENTRE)
-        torch.testing.assert_close(together[row : row + 1], alone, atol=1e-4, rtol=0)
+        torch.testing.assert_close(together[row : row + 1], alone, atol=1e-3, rtol=0)
