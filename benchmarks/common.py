@@ -46,7 +46,8 @@ def describe_run(*, seed: int, processes: int, threads: int) -> None:
     """Say what the figures depend on: machine, load, threads, versions, seed."""
     say(f"machine   {_processor()}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}")
     say(f"load      {' '.join(f'{load:.1f}' for load in os.getloadavg())} (1, 5, 15 minutes, before the run)")
-    say(f"threads   {processes} processes of {threads} each, for every method")
+    waiting = os.environ.get("OMP_WAIT_POLICY", "unset")
+    say(f"threads   {processes} processes of {threads} each, for every method; OMP_WAIT_POLICY {waiting}")
     versions = [f"python {platform.python_version()}", f"covoxel {covoxel.__version__}"]
     say("versions  " + ", ".join(versions + [f"{name} {_version(name)}" for name in _PACKAGES]))
     say(f"seed      {seed}")
