@@ -7,7 +7,9 @@ from covoxel.losses.base import SIMILARITIES, MovedLoss, masked_mean
 
 @SIMILARITIES.register("mse")
 def mse(fixed: Tensor, mask: Tensor, *, radius: int = 0) -> MovedLoss:
-    """Mean squared difference of intensities inside the mask; for images of one scanner and one scale.
+    r"""Mean squared difference of intensities inside the mask; for images of one scanner and one scale.
+
+    .. math:: \operatorname{mean}_x (m - f)^2
 
     Parameters
     ----------

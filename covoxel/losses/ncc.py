@@ -7,7 +7,9 @@ from covoxel.losses.base import SIMILARITIES, MovedLoss, masked_mean
 
 @SIMILARITIES.register("ncc")
 def ncc(fixed: Tensor, mask: Tensor, *, radius: int = 0) -> MovedLoss:
-    """One minus the correlation coefficient of fixed and moved intensities inside the mask.
+    r"""One minus the correlation coefficient of fixed and moved intensities inside the mask.
+
+    .. math:: 1 - \frac{\operatorname{cov}(m, f)}{\sqrt{\operatorname{var} m \, \operatorname{var} f}}
 
     Parameters
     ----------
