@@ -17,7 +17,7 @@ def affine(
     similarity: str = "lncc",
     radius: int = 3,
     search: bool = True,
-    iterations: tuple[int, ...] = (40, 20, 10),
+    iterations: tuple[int, ...] = (40, 30, 30),
     finest_voxels: int = 80_000,
 ) -> list[Transform]:
     """Register by an affine transform about the centre of mass of the fixed image.

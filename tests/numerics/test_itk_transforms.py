@@ -309,6 +309,7 @@ def test_what_ants_registration_writes_is_read(n: int, tmp_path: Path) -> None:
         write_image(tmp_path / f"{name}.nii.gz", Image(blob.float(), grid))
     images = [ants.image_read(str(tmp_path / f"{name}.nii.gz")) for name in ("fixed", "moving")]
     settings = {
+        "random_seed": 1,
         "reg_iterations": (5, 3),
         "aff_iterations": (10, 10, 0, 0),
         "aff_shrink_factors": (2, 1, 1, 1),
@@ -330,7 +331,7 @@ def test_what_ants_registration_writes_is_read(n: int, tmp_path: Path) -> None:
         moved = resample(read_image(tmp_path / "moving.nii.gz"), read.grid, read).data.numpy()
         at = moving.to_voxel(read.map(fixed.to_ras(np.moveaxis(np.indices(fixed.shape), 0, -1).reshape(-1, n))))
         inside = ((at > 0) & (at < np.array(moving.shape) - 1)).all(1).reshape(fixed.shape)
-        assert inside.mean() > 0.3
+        assert inside.mean() > 0.1, "enough of the image must be compared"
         assert np.abs(moved - found["warpedmovout"].numpy())[inside].max() < 1e-3
 
 
