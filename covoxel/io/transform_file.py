@@ -1,5 +1,6 @@
 """The ITK transform file itself: opened by ITK only after it was seen to hold what it announces."""
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,12 @@ from scipy.io.matlab import MatReadError
 sitk: Any = SimpleITK  # its own annotations are too few for strict checking
 
 _MAX_GZIP_RATIO = 1040  # deflate cannot shrink further
+_one_at_a_time = threading.Lock()  # the HDF5 inside ITK breaks when threads use it at once
 _DAMAGE = (RuntimeError, OSError, KeyError, IndexError, TypeError, ValueError, OverflowError, MatReadError)
 
 
 def read_itk(path: Path) -> Any:
-    """Read the one transform (which may be a composite) of an ITK file, as SimpleITK's object.
+    """Read the one transform (which may be a composite) of an ITK file, as SimpleITK's object; threads may call it at once.
 
     Raises
     ------
@@ -29,7 +31,8 @@ def read_itk(path: Path) -> Any:
         raise ValueError(f"{path} does not exist; a transform must be a file")
     try:
         kinds = _kinds(path)
-        itk = sitk.ReadTransform(str(path))
+        with _one_at_a_time:
+            itk = sitk.ReadTransform(str(path))
     except _DAMAGE as error:
         reason = " ".join(str(error).strip().splitlines()[-1:]).strip()
         raise ValueError(f"{path} must be an intact ITK transform file: {reason}") from error

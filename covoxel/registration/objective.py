@@ -18,6 +18,8 @@ from covoxel.spatial.warp import sample
 
 Freedom = Literal["rigid", "similarity", "affine"]
 
+_BETAS = (0.8, 0.95)
+
 
 @dataclass(frozen=True)
 class AffineSetting:
@@ -94,16 +96,27 @@ def descend(objective: AffineObjective, start: AffineParameters, steps: int) -> 
     parts = (start.translation_mm, start.rotation_rad, scale, start.shear)
     translation, rotation, stretch, shear = (part.detach().clone().requires_grad_() for part in parts)
     free = {"rigid": [rotation], "similarity": [rotation, stretch], "affine": [rotation, stretch, shear]}[freedom]
-    groups = [{"params": [translation], "lr": unit}, {"params": free, "lr": unit / objective.reach_mm}]
-    optimiser = torch.optim.Adam(groups, betas=(0.8, 0.95))
-    schedule = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.1, total_iters=steps)
+    leaves = [translation, *free]
+    lengths = [unit, *[unit / objective.reach_mm] * len(free)]
+    moments = [(torch.zeros_like(leaf), torch.zeros_like(leaf)) for leaf in leaves]
 
     def parameters() -> AffineParameters:
         return AffineParameters(translation, rotation, stretch.expand_as(start.log_scale), shear)
 
-    for _ in range(steps):
-        optimiser.zero_grad()
-        objective(parameters()).sum().backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
-        schedule.step()
+    for step in range(steps):
+        gradients = torch.autograd.grad(objective(parameters()).sum(), leaves)
+        shrink = 1 - 0.9 * step / steps
+        with torch.no_grad():
+            for leaf, gradient, moment, length in zip(leaves, gradients, moments, lengths, strict=True):
+                leaf.sub_(_adam(gradient, *moment, step + 1), alpha=length * shrink)
     return parameters().map(Tensor.detach)
+
+
+def _adam(gradient: Tensor, mean: Tensor, square: Tensor, step: int) -> Tensor:
+    """Direction of Adam (Kingma and Ba, 2015), whose two moments are updated in place.
+
+    By hand because the first optimiser that torch makes imports its compiler: a second or more in every process.
+    """
+    mean.lerp_(gradient, 1 - _BETAS[0])
+    square.lerp_(gradient.square(), 1 - _BETAS[1])
+    return mean / (1 - _BETAS[0] ** step) / ((square / (1 - _BETAS[1] ** step)).sqrt() + 1e-8)
