@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.commands import deploying, run_call, run_demo, say, show_status
+from flows.commands import deploying, run_call, run_demo, run_stage, say, show_status
 from tasks.settings import default_yaml
 
 app = typer.Typer(
@@ -29,57 +29,119 @@ Cases = Annotated[str | None, typer.Option(metavar="ID,ID,…", help="Only these
 Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where to compute.")]
 Workers = Annotated[int | None, typer.Option(min=1, max=64, help="Cases at a time.")]
 
-STAGES = {
-    "few-shot": (
-        "Segment every case from the labels of the named atlases alone.",
-        "--cohort data/hippocampus --atlases h_001,h_002,h_003 --output out",
-    ),
-    "preprocess": (
-        "Check every image and prepare the sound ones.",
-        "--cohort data/hippocampus --atlases h_001,h_002 --output out",
-    ),
-    "register": (
-        "Bring every atlas onto every case; keep the transforms as ITK files.",
-        "--cohort data/hippocampus --atlases h_001,h_002 --output out --cases h_010,h_011",
-    ),
-    "fuse-labels": (
-        "Fuse the labels of all atlases into one label map a case.",
-        "--cohort data/hippocampus --atlases h_001,h_002 --output out --settings majority.yaml",
-    ),
-    "report": (
-        "Score, write the tables and the report; what came before is done first where it is missing.",
-        "--cohort data/hippocampus --atlases h_001,h_002 --output out --evaluate truth",
-    ),
-}
+LastCohort = Annotated[Path | None, typer.Option(help="Folder or table; the last run's without it.")]
+LastAtlases = Annotated[
+    str | None, typer.Option(metavar="ID,ID,…", help="Cases whose labels may be used; as --cohort.")
+]
+LastCases = Annotated[str | None, typer.Option(metavar="ID,ID,…", help="Only these cases; as --cohort.")]
+OfRun = Annotated[Path, typer.Option(help="Folder for results, or of the run to go on with.")]
+GO_ON = (
+    "Without --cohort and --atlases it goes on with the last run in --output, and what is not given is as it was there."
+    " What comes before is done first, where it is missing."
+)
 
 
-def _add(verb: str, what: str, example: str) -> None:
-    def command(
-        cohort: Cohort,
-        atlases: Atlases,
-        output: Output,
-        settings: Settings = None,
-        evaluate: Evaluate = None,
-        cases: Cases = None,
-        device: Device = "auto",
-        workers: Workers = None,
-    ) -> None:
-        asked: dict[str, Any] = {
-            "cohort": cohort,
-            "atlases": _ids(atlases),
-            "output": output,
-            "evaluate": evaluate,
-            "cases": None if cases is None else _ids(cases),
-            "device": device,
-            "workers": workers,
-        }
-        raise typer.Exit(run_call(verb, settings, asked))
+@app.command("few-shot")
+def few_shot(
+    cohort: Cohort,
+    atlases: Atlases,
+    output: Output,
+    settings: Settings = None,
+    evaluate: Evaluate = None,
+    cases: Cases = None,
+    device: Device = "auto",
+    workers: Workers = None,
+) -> None:
+    """Segment every case from the labels of the named atlases alone.
 
-    app.command(verb, help=f"{what}\n\nExample: `python -m flows {verb} {example}`")(command)
+    Example: `python -m flows few-shot --cohort data/hippocampus --atlases h_001,h_002,h_003 --output out`
+    """
+    asked = _asked(cohort, atlases, output, cases, device, workers, evaluate)
+    raise typer.Exit(run_call("few-shot", settings, asked))
 
 
-for _verb, (_what, _example) in STAGES.items():
-    _add(_verb, _what, _example)
+@app.command()
+def preprocess(
+    cohort: Cohort,
+    output: Output,
+    atlases: Annotated[
+        str | None,
+        typer.Option(metavar="ID,ID,…", help="Cases whose labels are checked and prepared too; may be left out."),
+    ] = None,
+    settings: Settings = None,
+    cases: Cases = None,
+    workers: Workers = None,
+) -> None:
+    """Check every image and prepare the sound ones; no label is needed.
+
+    Example: `python -m flows preprocess --cohort data/hippocampus --output out`
+    """
+    raise typer.Exit(run_call("preprocess", settings, _asked(cohort, atlases, output, cases, "auto", workers)))
+
+
+@app.command(
+    help=f"""Bring every atlas onto every case; keep the transforms as ITK files.
+
+{GO_ON}
+
+Example: `python -m flows register --cohort data/hippocampus --atlases h_001,h_002 --output out --cases h_010,h_011`
+"""
+)
+def register(
+    output: OfRun,
+    cohort: LastCohort = None,
+    atlases: LastAtlases = None,
+    settings: Settings = None,
+    cases: LastCases = None,
+    device: Device = "auto",
+    workers: Workers = None,
+) -> None:
+    """Run the stage `register`."""
+    raise typer.Exit(run_stage("register", settings, _asked(cohort, atlases, output, cases, device, workers)))
+
+
+@app.command(
+    "fuse-labels",
+    help=f"""Fuse the labels of all atlases into one label map a case.
+
+{GO_ON}
+
+Example: `python -m flows fuse-labels --output out --settings majority.yaml`
+""",
+)
+def fuse_labels(
+    output: OfRun,
+    cohort: LastCohort = None,
+    atlases: LastAtlases = None,
+    settings: Settings = None,
+    cases: LastCases = None,
+    device: Device = "auto",
+    workers: Workers = None,
+) -> None:
+    """Run the stage `fuse`."""
+    raise typer.Exit(run_stage("fuse-labels", settings, _asked(cohort, atlases, output, cases, device, workers)))
+
+
+@app.command(
+    help=f"""Score, and write the tables and the report.
+
+{GO_ON}
+
+Example: `python -m flows report --output out --evaluate truth`
+"""
+)
+def report(
+    output: OfRun,
+    cohort: LastCohort = None,
+    atlases: LastAtlases = None,
+    settings: Settings = None,
+    evaluate: Evaluate = None,
+    cases: LastCases = None,
+    device: Device = "auto",
+    workers: Workers = None,
+) -> None:
+    """Run the stage `report`."""
+    raise typer.Exit(run_stage("report", settings, _asked(cohort, atlases, output, cases, device, workers, evaluate)))
 
 
 @app.command()
@@ -124,9 +186,31 @@ def deploy(
 
     With PREFECT_API_URL set to a server that answers, that server is used and none is started.
 
-    Example: `python -m flows deploy`, then `prefect deployment run few-shot/main …` as it says.
+    Example: `python -m flows deploy`, then `prefect deployment run few-shot/cpu …` as it says.
     """
     raise typer.Exit(deploying(stop, worker))
+
+
+def _asked(
+    cohort: Path | None,
+    atlases: str | None,
+    output: Path,
+    cases: str | None,
+    device: str,
+    workers: int | None,
+    evaluate: Path | None = None,
+) -> dict[str, Any]:
+    """What the user asks for, by the names of a call; what was left out is not in it."""
+    asked = {
+        "cohort": cohort,
+        "atlases": None if atlases is None else _ids(atlases),
+        "output": output,
+        "evaluate": evaluate,
+        "cases": None if cases is None else _ids(cases),
+        "device": device,
+        "workers": workers,
+    }
+    return {name: value for name, value in asked.items() if value is not None}
 
 
 def _ids(text: str) -> list[str]:

@@ -1,6 +1,7 @@
 """What each verb of the command line does: check the call, run the flow, say how it ended, choose the exit status."""
 
 import logging
+import os
 import sys
 import traceback
 from collections.abc import Callable
@@ -13,6 +14,8 @@ from flows.environment import prepare_environment
 
 if TYPE_CHECKING:
     from tasks.call import Call
+    from tasks.settings import FewShotSettings
+    from tasks.study import Study
     from tasks.summary import Summary
 
 DONE, OTHER, WRONG_CALL = 0, 1, 2
@@ -33,6 +36,21 @@ def complain(text: str) -> None:
 def run_call(verb: str, settings: Path | None, asked: dict[str, Any]) -> int:
     """Run the flow of a verb and return the exit status of the command."""
     return _guarded(lambda: _run(verb, settings, asked))
+
+
+def run_stage(verb: str, settings: Path | None, asked: dict[str, Any]) -> int:
+    """Run the flow of one stage alone, by the last call of the output folder where the call is silent."""
+
+    def run() -> int:
+        from tasks.last_call import last_call
+
+        if "cohort" in asked and "atlases" in asked:
+            return _run(verb, settings, asked)
+        last = last_call(asked["output"].expanduser().absolute())
+        kept = {name: getattr(last, name) for name in ("cohort", "atlases", "evaluate", "cases")}
+        return _run(verb, settings, kept | asked, last.settings)
+
+    return _guarded(run)
 
 
 def run_demo(output: Path, cases: int, settings: Path | None, device: str, workers: int | None) -> int:
@@ -81,15 +99,15 @@ def _run(
     verb: str,
     settings_file: Path | None,
     asked: dict[str, Any],
+    defaults: "FewShotSettings | None" = None,
     demo: dict[str, Any] | None = None,
 ) -> int:
     from pydantic import ValidationError
 
-    from flows.server import prefect_server
     from tasks.call import Call, CallError
     from tasks.settings import explain, load_settings
 
-    settings = load_settings(settings_file)
+    settings = defaults if settings_file is None and defaults is not None else load_settings(settings_file)
     try:
         call = Call(settings=settings, **asked)
     except ValidationError as error:
@@ -97,20 +115,44 @@ def _run(
     prepare_environment()
     _log_to_stderr()
     with ExitStack() as stack:
-        wait_for_server = stack.enter_context(prefect_server())
-        if demo is None:
-            _check(call, stack)
-        flow = _flow(verb)
-        wait_for_server()
-        summary = _call_flow(flow, _parameters(call) if demo is None else demo)
+        summary = None
+        if demo is None and _may_be_done(call):
+            summary = _finish_if_done(call, verb, stack)
+        if summary is None:
+            summary = _run_flow(call, verb, stack, demo)
     return _tell(summary)
 
 
-def _check(call: "Call", stack: ExitStack) -> None:
-    """Hold the output folder and look at cohort, atlases and settings before Prefect is even loaded."""
+def _may_be_done(call: "Call") -> bool:
+    """Whether it is worth a look if there is nothing to do: a run was here, and no page shall show this one."""
+    from tasks.layout import Layout
+
+    return "PREFECT_API_URL" not in os.environ and Layout(call.output).call.is_file()
+
+
+def _finish_if_done(call: "Call", verb: str, stack: ExitStack) -> "Summary | None":
+    """Do without flows and server what is to do when nothing is to be computed."""
+    from tasks.rerun import finish_if_done
+
+    return finish_if_done(_open(call, verb, stack), verb)
+
+
+def _run_flow(call: "Call", verb: str, stack: ExitStack, demo: dict[str, Any] | None) -> "Summary":
+    from flows.server import prefect_server
+
+    wait_for_server = stack.enter_context(prefect_server())
+    if demo is None:
+        _open(call, verb, stack)
+    flow = _flow(verb)
+    wait_for_server()
+    return _call_flow(flow, _parameters(call) if demo is None else demo)
+
+
+def _open(call: "Call", verb: str, stack: ExitStack) -> "Study":
+    """Hold the output folder and look at cohort, atlases and settings before Prefect is asked to do anything."""
     from tasks.study import open_study
 
-    stack.enter_context(open_study(call))
+    return stack.enter_context(open_study(call, needs_atlases=verb != "preprocess"))
 
 
 def _flow(verb: str) -> Callable[..., "Summary"]:

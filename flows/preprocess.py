@@ -9,7 +9,7 @@ from tasks.study import Study
 from tasks.summary import Summary, summary_of
 
 
-@study_flow("preprocess")
+@study_flow("preprocess", needs_atlases=False)
 def preprocess(study: Study) -> Summary:
     """Check every image of a cohort and prepare the sound ones; the others are set aside with a reason."""
     run_stage(study, "check", [(check, check_jobs(study))])

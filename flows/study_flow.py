@@ -1,5 +1,6 @@
 """How a function of a study becomes a Prefect flow: all flows of a study take the same parameters."""
 
+import inspect
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -15,16 +16,18 @@ from tasks.study import Study, open_study
 R = TypeVar("R")
 
 
-def study_flow(name: str) -> Callable[[Callable[[Study], R]], Flow[..., R]]:
+def study_flow(name: str, needs_atlases: bool = True) -> Callable[[Callable[[Study], R]], Flow[..., R]]:
     """Make a flow, named `name`, of a function that is given the study of a call.
 
-    Flows nested in one another share one study and one lock on the output folder.
+    Flows nested in one another share one study and one lock on the output folder. `needs_atlases` says whether the
+    flow can be called without the parameter `atlases`.
     """
 
     def decorate(function: Callable[[Study], R]) -> Flow[..., R]:
         def run(
+            *,
             cohort: Path,
-            atlases: list[str],
+            atlases: list[str] = [],  # noqa: B006 (never changed)
             output: Path,
             settings: FewShotSettings = FewShotSettings(),  # noqa: B008 (frozen)
             evaluate: Path | None = None,
@@ -43,15 +46,27 @@ def study_flow(name: str) -> Callable[[Callable[[Study], R]], Flow[..., R]]:
                 workers=workers,
             )
             _let_lines_through()
-            with open_study(call) as study:
+            with open_study(call, needs_atlases) as study:
                 return function(study)
 
         run.__name__ = run.__qualname__ = function.__name__
         run.__doc__, run.__module__ = function.__doc__, function.__module__
+        if needs_atlases:
+            _require(run, "atlases")
         runner: Any = ThreadPoolTaskRunner(max_workers=MAX_WORKERS)
         return flow(name=name, task_runner=runner, validate_parameters=True)(run)
 
     return decorate
+
+
+def _require(function: Callable[..., Any], name: str) -> None:
+    """Make a parameter one that must be given, as Prefect sees it."""
+    signature = inspect.signature(function)
+    changed = [
+        item.replace(default=inspect.Parameter.empty) if item.name == name else item
+        for item in signature.parameters.values()
+    ]
+    function.__dict__["__signature__"] = signature.replace(parameters=changed)
 
 
 def _let_lines_through() -> None:

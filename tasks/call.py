@@ -25,7 +25,7 @@ class Call(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     cohort: Path = Field(description="folder or table of images")
-    atlases: tuple[str, ...] = Field(description="ids of the cases whose labels are used")
+    atlases: tuple[str, ...] = Field((), description="ids of the cases whose labels are used")
     output: Path = Field(description="folder for results")
     settings: FewShotSettings = FewShotSettings()
     evaluate: Path | None = Field(None, description="folder of true labels that only scoring reads")

@@ -92,7 +92,7 @@ def set_aside(study: Study) -> None:
     Raises
     ------
     CallError
-        If no atlas is left.
+        If atlases are named and none is left.
     """
     records = study.records["check"]
     for rejected in study.cohort.rejected:
@@ -101,7 +101,7 @@ def set_aside(study: Study) -> None:
         if record.facts["reason"]:
             study.set_aside[case] = record.facts["reason"]
     study.set_aside |= find_duplicates(_checked(study.named, records))
-    if not study.atlases:
+    if study.cohort.atlases and not study.atlases:
         reasons = "; ".join(
             f"{case.id}: {study.set_aside.get(case.id) or study.failed.get(case.id)}" for case in study.cohort.atlases
         )

@@ -40,6 +40,14 @@ def check_component(
         raise SettingsError(f"settings: in {section}.options of {name}: {explain(error, model)}") from None
 
 
+def option_of(component: Callable[..., Any], options: Mapping[str, Any], name: str) -> Any:
+    """Value of an option of a component: as given, else its default; None if it has no such option."""
+    if name in options:
+        return options[name]
+    option = inspect.signature(component).parameters.get(name)
+    return None if option is None or option.default is inspect.Parameter.empty else option.default
+
+
 def _options(component: Callable[..., Any]) -> dict[str, Any]:
     hints = get_type_hints(component)
     return {

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 ATLASES = 3
-TRUTH = "truth"
+TRUTH = "truth/labels"
 
 
 def demo_folder(output: Path) -> Path:

@@ -5,14 +5,13 @@ from dataclasses import dataclass
 
 from prefect import task
 
-from covoxel.io import read_image, read_labels
+from covoxel.io import read_image, read_labels, read_transform
 from covoxel.io.atomic import write_bytes
 from covoxel.report import case_figures
 from covoxel.spatial import resample, resample_labels
 from tasks.job import Artifact, Job, Made, work
 from tasks.options import TASK_OPTIONS
 from tasks.study import Study
-from tasks.transforms import load_transform
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ class FiguresJob(Job):
 def figures(job: FiguresJob) -> Made:
     """Draw overlay, checkerboard, confidence, deformation grid and Jacobian of one case."""
     fixed = read_image(job.fixed.path)
-    transform = load_transform(job.transform.path, fixed.grid)
+    transform = read_transform(job.transform.path, fixed.grid)
     drawn = case_figures(
         fixed,
         resample_labels(read_labels(job.segmentation.path), fixed.grid),

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from covoxel.fusion import Evidence, Fused, gather_evidence
 from covoxel.fusion import fuse as fuse_evidence
-from covoxel.io import read_image, read_labels, write_image, write_labels
+from covoxel.io import read_image, read_labels, read_transform, write_image, write_labels
 from covoxel.metrics import volumes_mm3
 from covoxel.preprocessing import restore_labels, restore_map
 from covoxel.spatial import Image
@@ -20,7 +20,6 @@ from tasks.job import Artifact, Job, Made, number, work
 from tasks.options import TASK_OPTIONS
 from tasks.settings import FuseSettings
 from tasks.study import Study
-from tasks.transforms import load_transform
 
 
 @dataclass(frozen=True)
@@ -102,7 +101,7 @@ def fuse(job: FuseJob) -> Made:
         fixed,
         [read_image(job.atlases[name].image.path) for name in names],
         [read_labels(job.atlases[name].labels.path) for name in names],
-        [load_transform(job.atlases[name].transform.path, fixed.grid) for name in names],
+        [read_transform(job.atlases[name].transform.path, fixed.grid) for name in names],
     )
     fused = fuse_evidence(job.settings.rule, evidence, **job.settings.options)
     likeness = {name: number(value) for name, value in zip(names, _likeness(evidence), strict=True)}

@@ -6,6 +6,7 @@ import math
 import re
 import time
 import traceback
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
@@ -33,7 +34,7 @@ class Artifact:
 
 
 @dataclass(frozen=True)
-class Job:
+class Job(ABC):
     """One case of one stage.
 
     Parameters
@@ -53,9 +54,9 @@ class Job:
     output: Path
     device: str
 
+    @abstractmethod
     def inputs(self) -> Mapping[str, str]:
         """SHA-256 of everything that is read, by name."""
-        raise NotImplementedError
 
     def parameters(self) -> Mapping[str, Any]:
         """Settings the result depends on, plain JSON values."""

@@ -83,13 +83,13 @@ def preprocess_jobs(study: Study) -> list[PreprocessJob]:
 
 
 def require_atlas(study: Study) -> None:
-    """Refuse to go on without an atlas.
+    """Refuse to go on if atlases are named and none is left.
 
     Raises
     ------
     NothingDoneError
         If the preparation of every atlas failed.
     """
-    if not study.atlases:
+    if study.cohort.atlases and not study.atlases:
         reasons = "; ".join(f"{case.id}: {study.failed.get(case.id)}" for case in study.cohort.atlases)
         raise NothingDoneError(f"no atlas could be prepared ({reasons})")

@@ -8,8 +8,11 @@ from prefect import task
 
 from covoxel import __version__
 from covoxel.io import write_text
+from covoxel.registration import ENGINES
 from covoxel.report import CaseReport, Report, Stage, StructureRow, render
+from tasks.components import option_of
 from tasks.options import TASK_OPTIONS
+from tasks.settings import FewShotSettings
 from tasks.study import Study
 from tasks.summary import flags_of, status_of, structure_name, write_tables
 
@@ -30,20 +33,25 @@ def report_of(study: Study) -> Report:
     cases = [*study.selected, *(atlas for atlas in study.cohort.atlases if atlas not in study.selected)]
     rows = [_case(study, case.id, case.role) for case in cases if case in study.selected or case.id in study.set_aside]
     rows += [_case(study, rejected.id, "") for rejected in study.cohort.rejected]
-    components = (settings.register_.engine, settings.fuse.rule) + (("n4",) if settings.preprocess.bias else ())
-    if settings.register_.engine == "svf":
-        components = ("affine", *components)
     return Report(
         title=settings.report.title or f"Segmentation of {study.cohort.name}",
         cases=tuple(rows),
         cohort=study.cohort.name,
         stages=tuple(_stage(study, name) for name in study.records),
-        components=components,
+        components=_components(settings),
         settings=settings.model_dump(mode="json", by_alias=True),
         versions=_versions(),
         device=study.device,
         notes=_notes(study),
     )
+
+
+def _components(settings: FewShotSettings) -> tuple[str, ...]:
+    """What ran, in its order, for the methods text."""
+    engine, options = settings.register_.engine, settings.register_.options
+    before = (("n4",) if settings.preprocess.bias else ()) + (("affine",) if engine == "svf" else ())
+    similarities = (option_of(ENGINES[engine], options, name) for name in ("affine_similarity", "similarity"))
+    return (*before, engine, *(str(name) for name in similarities if name), settings.fuse.rule)
 
 
 def _case(study: Study, case: str, role: str) -> CaseReport:

@@ -1,20 +1,22 @@
 """A study: one call, its cohort and what has become of each case so far; shared by the flows of one process."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import torch
 
 from covoxel.fusion import FUSION_RULES
-from covoxel.io.atomic import write_json
 from covoxel.manifest import FolderLock, FolderLockedError, Manifest, Record
 from covoxel.registration import ENGINES
 from data_catalog import Case, Cohort, CohortError, EvaluationLabels, open_cohort
 from tasks.call import Call, CallError
 from tasks.components import check_component
 from tasks.job import Artifact
+from tasks.last_call import remember_call
 from tasks.layout import Layout
 
 MAX_WORKERS_BY_DEFAULT = 4
@@ -102,14 +104,23 @@ _open: dict[str, tuple[Study, int]] = {}
 
 
 @contextmanager
-def open_study(call: Call) -> Iterator[Study]:
+def open_study(call: Call, needs_atlases: bool = True) -> Iterator[Study]:
     """The study of a call, with its output folder locked; the same one for all flows nested in one another.
+
+    Parameters
+    ----------
+    call
+        What was asked.
+    needs_atlases
+        Whether it is wrong to name no atlas.
 
     Raises
     ------
     CallError
         If cohort, atlases, cases, settings, folder of true labels or output folder are not fit; nothing was started.
     """
+    if needs_atlases and not call.atlases:
+        raise CallError("no atlas is named; name at least one case whose label may be used (--atlases ID,ID,…)")
     key = call.model_dump_json()
     lock = FolderLock(call.output)
     study, depth = _open.get(key, (None, 0))
@@ -124,7 +135,7 @@ def open_study(call: Call) -> Iterator[Study]:
     try:
         _open[key] = (study, depth + 1)
         if depth == 0:
-            _remember(study)
+            _remember(call)
         yield study
     finally:
         if depth == 0:
@@ -161,9 +172,12 @@ def _prepare(call: Call) -> Study:
     try:
         cohort = open_cohort(call.cohort)
         cohort = _without_unknown(cohort, call.cases)
-        return Study(call, cohort.with_atlases(list(call.atlases)))
+        study = Study(call, cohort.with_atlases(list(call.atlases)) if call.atlases else _without_labels(cohort))
     except CohortError as error:
         raise CallError(str(error)) from None
+    _check_truth(study)
+    _check_names(study)
+    return study
 
 
 def _without_unknown(cohort: Cohort, cases: Sequence[str] | None) -> Cohort:
@@ -171,6 +185,40 @@ def _without_unknown(cohort: Cohort, cases: Sequence[str] | None) -> Cohort:
         if case not in {rejected.id for rejected in cohort.rejected}:
             cohort.case(case)
     return cohort
+
+
+def _without_labels(cohort: Cohort) -> Cohort:
+    """The cohort in which no case is an atlas; no label can be read."""
+    cases = (
+        replace(case, role="unlabelled" if case.role == "atlas" else case.role, label=None) for case in cohort.cases
+    )
+    return replace(cohort, cases=tuple(cases))
+
+
+def _check_truth(study: Study) -> None:
+    """Refuse a folder of true labels that would score nothing."""
+    scored = [case.id for case in study.cohort.cases if case.role != "atlas"]
+    if study.truth is not None and scored and not any(case in study.truth for case in scored):
+        raise CallError(
+            f"the folder of true labels {study.truth.folder} has none for any of the {len(scored)} cases that are no "
+            f"atlas; true labels must be named after the cases, for example {scored[0]}.nii.gz"
+        )
+
+
+def _check_names(study: Study) -> None:
+    """Refuse names of cases by which two pairs of images would share one transform file."""
+    pairs: dict[str, tuple[str, str]] = {}
+    for fixed, moving in product(study.cohort.cases, study.cohort.atlases):
+        if fixed.role == "atlas":
+            continue
+        pair = fixed.id, moving.id
+        path = study.layout.transform(*pair)
+        first = pairs.setdefault(path.name.lower(), pair)
+        if first != pair:
+            raise CallError(
+                f"atlas {pair[1]!r} onto case {pair[0]!r} and atlas {first[1]!r} onto case {first[0]!r} would both be "
+                f"kept in {path.name}; rename one of these cases"
+            )
 
 
 def _check_output(call: Call) -> None:
@@ -181,9 +229,8 @@ def _check_output(call: Call) -> None:
         raise CallError(f"output {call.output} lies in the cohort's folder {call.cohort}; results need another place")
 
 
-def _remember(study: Study) -> None:
-    call: Mapping[str, object] = study.call.model_dump(mode="json", by_alias=True)
+def _remember(call: Call) -> None:
     try:
-        write_json(study.layout.call, call)
+        remember_call(call)
     except OSError as error:
-        raise CallError(f"output folder {study.call.output} cannot be written: {error.strerror}") from None
+        raise CallError(f"output folder {call.output} cannot be written: {error.strerror}") from None

@@ -50,5 +50,15 @@ def test_names_are_unique() -> None:
     assert len(names) == len(set(names))
 
 
+def test_deployments_that_help_and_documents_name_exist() -> None:
+    known = {f"{load_flow_from_entrypoint(item['entrypoint']).name}/{item['name']}" for item in DEPLOYMENTS}
+    flows = {name.partition("/")[0] for name in known}
+    files = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "flows").glob("*.py")]
+    for path in files:
+        for flow, name in re.findall(r"deployment run ([a-z-]+)/([a-z-]+)", path.read_text()):
+            assert flow in flows, path
+            assert f"{flow}/{name}" in known, path
+
+
 def test_only_known_variables_are_used() -> None:
     assert set(re.findall(r"\{\{\s*\$(\w+)", TEXT)) <= VARIABLES

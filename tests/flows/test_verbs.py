@@ -1,6 +1,7 @@
 """The other verbs: one stage alone, some cases alone, 2-D cohorts, the set-up of Prefect."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -56,6 +57,108 @@ def test_one_stage_alone_does_what_it_needs_and_some_cases_alone_leave_the_other
     assert list(table["id"]) == ["c3", "c4"]
     assert list(table["status"]) == ["done", "done"]
     assert sorted(set(read_table(output / "volumes.tsv")["id"])) == ["c3", "c4"]
+
+
+def test_the_demo_says_its_mean_dice_and_where_the_report_is(
+    invoke: Invoke, quick_settings: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "out"
+    status, text, errors = invoke("demo", "--output", output, "--cases", 4, "--settings", quick_settings)
+    assert status == 0, errors
+    said = re.search(r"mean Dice (0\.\d{4}) over (\d) cases", text)
+    assert said is not None, text
+    assert f"report: {output / 'report' / 'index.html'}" in text
+    scores = read_table(output / "metrics.tsv").groupby("id")["dice"].mean()
+    assert len(scores) == int(said[2]) > 0
+    assert float(said[1]) == pytest.approx(scores.mean(), abs=1e-4)
+
+
+def test_preprocess_needs_no_atlas_and_every_other_verb_does(
+    invoke: Invoke, make_cohort: MakeCohort, quick_settings: Path, tmp_path: Path
+) -> None:
+    cohort, output = make_cohort(cases=3), tmp_path / "out"
+    (cohort / "labels" / "c1.nii.gz").write_bytes(b"no image")
+    status, text, _ = invoke("preprocess", "--cohort", cohort, "--output", output)
+    assert status == 0
+    assert "3 done" in text
+    assert len(list((output / "work" / "preprocessed").glob("*.nii.gz"))) == 3
+    assert not (output / "work" / "preprocessed_labels").exists()
+    assert "c3\tnot done yet\ta rerun would do: nothing" in invoke("status", "--output", output)[1]
+
+    assert invoke("few-shot", "--cohort", cohort, "--output", output)[0] == 2
+    for verb in ("register", "fuse-labels", "report"):
+        status, _, errors = invoke(verb, "--output", output)
+        assert status == 2
+        assert (
+            errors == "error: no atlas is named; name at least one case whose label may be used (--atlases ID,ID,…)\n"
+        )
+        status, _, errors = invoke(verb, "--output", tmp_path / "none")
+        assert status == 2
+        assert "holds no run of covoxel" in errors
+
+    assert invoke("register", "--output", output, "--atlases", "c2", "--settings", quick_settings)[0] == 0
+    assert invoke("report", "--output", output, "--evaluate", tmp_path / "cohort-truth")[0] == 0
+    assert list(read_table(output / "cases.tsv")["status"]) == ["done"] * 3
+    assert sorted(set(read_table(output / "metrics.tsv")["id"])) == ["c1", "c3"]
+    assert "majority vote" in (output / "report" / "index.html").read_text()
+
+
+def test_the_report_names_the_similarity(invoke: Invoke, make_cohort: MakeCohort, tmp_path: Path) -> None:
+    settings = tmp_path / "affine.yaml"
+    settings.write_text("register: {engine: affine, options: {similarity: nmi, iterations: [1], search: false}}\n")
+    cohort, output = make_cohort(cases=2, labelled=1), tmp_path / "out"
+    run = ["--cohort", cohort, "--atlases", "c1", "--output", output, "--settings", settings]
+    assert invoke("few-shot", *run)[0] == 0
+    page = (output / "report" / "index.html").read_text()
+    assert "normalised mutual information" in page
+    assert "cross-correlation" not in page
+
+
+def test_names_by_which_two_transforms_would_be_one_file_are_refused(
+    invoke: Invoke, make_cohort: MakeCohort, quick_settings: Path, tmp_path: Path
+) -> None:
+    cohort, output = make_cohort(cases=4), tmp_path / "out"
+    names = {"c1": "z", "c2": "y_from_z", "c3": "x", "c4": "X_from_y"}
+    for part in ("images", "labels"):
+        for old, new in names.items():
+            if (cohort / part / f"{old}.nii.gz").exists():
+                (cohort / part / f"{old}.nii.gz").rename(cohort / part / f"{new}.nii.gz")
+    run = ["--cohort", cohort, "--output", output, "--settings", quick_settings]
+    status, _, errors = invoke("few-shot", *run, "--atlases", "z,y_from_z")
+    assert status == 2
+    assert "'x'" in errors
+    assert "'X_from_y'" in errors
+    assert "rename one of these cases" in errors
+    assert not (output / "transforms").exists()
+    assert invoke("few-shot", *run, "--atlases", "z")[0] == 0
+
+
+def test_a_run_with_nothing_to_compute_starts_no_server_and_still_writes_the_report(
+    invoke: Invoke, make_cohort: MakeCohort, quick_settings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cohort, output = make_cohort(cases=3), tmp_path / "out"
+    truth = tmp_path / "cohort-truth"
+    run = ["--cohort", cohort, "--atlases", "c1,c2", "--output", output, "--settings", quick_settings]
+    first = invoke("few-shot", *run, "--evaluate", truth)
+    tables = {path.name: path.read_bytes() for path in output.glob("*.tsv")}
+    (output / "report" / "index.html").unlink()
+    (output / "cases.tsv").unlink()
+
+    def no_server(*_: object) -> None:
+        raise AssertionError("a server was started")
+
+    monkeypatch.setattr("flows.server.prefect_server", no_server)
+    monkeypatch.delenv("PREFECT_API_URL")
+    assert invoke("few-shot", *run, "--evaluate", truth)[:2] == first[:2]
+    assert {path.name: path.read_bytes() for path in output.glob("*.tsv")} == tables
+    assert "c3" in (output / "report" / "index.html").read_text()
+    for verb in ("register", "fuse-labels"):
+        assert invoke(verb, "--output", output)[:2] == (0, "3 done, 0 failed, 0 set aside\n")
+
+    (output / "transforms" / "c3_from_c1_xfm.h5").write_bytes(b"damaged")
+    status, _, errors = invoke("few-shot", *run)
+    assert status == 1
+    assert "a server was started" in errors
 
 
 def test_a_cohort_of_2d_images_is_segmented(invoke: Invoke, quick_settings: Path, tmp_path: Path) -> None:

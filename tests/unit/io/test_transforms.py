@@ -1,5 +1,7 @@
 """Transform files: what is written is read, the same bytes each time, and damage is refused."""
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import h5py
@@ -12,6 +14,7 @@ from covoxel.io import (
     read_affine,
     read_displacement,
     read_transform,
+    transform_file,
     write_affine,
     write_displacement,
     write_image,
@@ -188,3 +191,20 @@ def test_missing_files_and_other_suffixes_are_refused(tmp_path: Path) -> None:
         write_affine(tmp_path / "x.txt", np.eye(4))
     with pytest.raises(ValueError, match="displacement_mm must be"):
         write_displacement(tmp_path / "x.nii.gz", torch.zeros(3, 4, 4), FLAT)
+
+
+def test_itk_is_asked_by_one_thread_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_transform(tmp_path / "x.h5", warped(FLAT))
+    read, inside, most = transform_file.sitk.ReadTransform, [], []
+
+    def counted(path: str) -> object:
+        inside.append(path)
+        time.sleep(0.01)  # others have the time to come in
+        most.append(len(inside))
+        inside.pop()
+        return read(path)
+
+    monkeypatch.setattr(transform_file.sitk, "ReadTransform", counted)
+    with ThreadPoolExecutor(4) as pool:
+        assert len(list(pool.map(read_transform, [tmp_path / "x.h5"] * 8))) == 8
+    assert most == [1] * 8

@@ -41,6 +41,15 @@ def test_a_job_is_done_once_its_record_is_filed_and_only_for_its_inputs(tmp_path
     assert CountJob("c1", tmp_path, "cuda", text="word").done() == record
 
 
+def test_a_job_must_say_what_it_reads() -> None:
+    class Silent(Job):
+        stage = "silent"
+        code = ()
+
+    with pytest.raises(TypeError, match="inputs"):
+        Silent("c1", Path(), "cpu")  # type: ignore[abstract]
+
+
 def test_a_job_that_fails_leaves_no_record_even_of_earlier_work(tmp_path: Path) -> None:
     count(CountJob("c1", tmp_path, "cpu", text="word"))
     bad = CountJob("c1", tmp_path, "cpu", text="bad")
