@@ -1,0 +1,106 @@
+"""Rerun: which stages a verb is made of, and what of them is not done yet; by content, without starting anything."""
+
+import time
+from collections.abc import Callable, Sequence
+
+from tasks.call import Call, CallError
+from tasks.check import check_jobs, set_aside
+from tasks.evaluate import evaluate_jobs
+from tasks.figures import figures_jobs
+from tasks.fuse import fuse_jobs, keep_jobs
+from tasks.job import Job
+from tasks.preprocess import preprocess_jobs
+from tasks.register import register_jobs
+from tasks.report import write_report
+from tasks.study import Study, read_study
+from tasks.summary import Summary, summary_of
+
+NOTHING = "nothing"
+NOT_YET = "not done yet"
+
+_STAGES: tuple[tuple[str, Callable[[Study], Sequence[Job]]], ...] = (
+    ("check", check_jobs),
+    ("preprocess", preprocess_jobs),
+    ("register", register_jobs),
+    ("fuse", lambda study: [*fuse_jobs(study), *keep_jobs(study)]),
+    ("evaluate", evaluate_jobs),
+    ("figures", figures_jobs),
+)
+_FOR_REPORT = ("evaluate", "figures")
+_LAST_STAGE = {"preprocess": "preprocess", "register": "register", "fuse-labels": "fuse"}
+
+
+def finish_if_done(study: Study, verb: str) -> Summary | None:
+    """Summary of a run in which there is nothing to compute, after its tables and report are written anew.
+
+    Parameters
+    ----------
+    study
+        The open study of the call; it is not changed.
+    verb
+        What is asked for: "few-shot", "preprocess" ….
+
+    Returns
+    -------
+    Summary or None
+        None, as soon as it is seen, if something is to be computed; nothing was written then.
+
+    Raises
+    ------
+    CallError
+        If no atlas is fit for use.
+    """
+    done = Study(study.call, study.cohort)
+    last = _LAST_STAGE.get(verb, "figures")
+    for stage, jobs_of in _STAGES:
+        started = time.perf_counter()
+        records = done.records.setdefault(stage, {})
+        for job in jobs_of(done):
+            record = job.done()
+            if record is None:
+                return None
+            records[job.case] = record
+        if stage == "check":
+            set_aside(done)
+        done.seconds[stage] = time.perf_counter() - started
+        if stage == last:
+            break
+    if verb not in _LAST_STAGE:
+        write_report.fn(done)
+    return summary_of(done)
+
+
+def plan(call: Call) -> dict[str, str]:
+    """What a rerun of a call would do, by case: "nothing", or the first stage to be done and those after it.
+
+    Raises
+    ------
+    CallError
+        If the call is not possible any more.
+    """
+    study = read_study(call)
+    reruns = dict.fromkeys((case.id for case in study.selected), NOTHING)
+    reruns |= dict.fromkeys((rejected.id for rejected in study.cohort.rejected), NOTHING)
+    stages = [stage for stage in _STAGES if stage[0] not in _FOR_REPORT][: None if call.atlases else 2]
+    names = [name for name, _ in stages]
+    for place, (stage, jobs_of) in enumerate(stages):
+        records = study.records.setdefault(stage, {})
+        for job in jobs_of(study):
+            record = job.done()
+            if record is None:
+                if job.case in reruns:
+                    reruns[job.case] = " ".join(names[place:])
+                study.failed[job.case] = NOT_YET
+            else:
+                records[job.case] = record
+        if stage == "check":
+            _set_aside(study)
+    return reruns
+
+
+def _set_aside(study: Study) -> None:
+    try:
+        set_aside(study)
+    except CallError:
+        if not any(case.id in study.failed for case in study.cohort.atlases):
+            raise
