@@ -18,7 +18,7 @@ _DAMAGE = (RuntimeError, OSError, KeyError, IndexError, TypeError, ValueError, O
 
 
 def read_itk(path: Path) -> Any:
-    """Read the one transform (which may be a composite) of an ITK file, as SimpleITK's object; threads may call it at once.
+    """Read the one transform (maybe a composite) of an ITK file, as SimpleITK's object; threads may do so at once.
 
     Raises
     ------
