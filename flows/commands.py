@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from tasks.study import Study
     from tasks.summary import Summary
 
+log = logging.getLogger(__name__)
+
 DONE, OTHER, WRONG_CALL = 0, 1, 2
 REASONS_SHOWN = 20
 
@@ -134,7 +136,10 @@ def _finish_if_done(call: "Call", verb: str, stack: ExitStack) -> "Summary | Non
     """Do without flows and server what is to do when nothing is to be computed."""
     from tasks.rerun import finish_if_done
 
-    return finish_if_done(_open(call, verb, stack), verb)
+    summary = finish_if_done(_open(call, verb, stack), verb)
+    if summary is not None:
+        log.info("nothing to compute: all was done before")
+    return summary
 
 
 def _run_flow(call: "Call", verb: str, stack: ExitStack, demo: dict[str, Any] | None) -> "Summary":
