@@ -170,4 +170,4 @@ def test_fields_compose_as_functions_and_their_jacobian_is_in_order(fixed_grid: 
     within = tuple(slice(2, -2) for _ in range(n))
     torch.testing.assert_close(found[(slice(None), *within)], expected[(slice(None), *within)], atol=1e-4, rtol=0)
     expected_jacobian = torch.eye(n) + outer_matrix
-    torch.testing.assert_close(jacobian(outer[None])[(0, slice(None), slice(None), *[3] * n)], expected_jacobian)
+    torch.testing.assert_close(jacobian(outer[None])[0].flatten(2)[:, :, 40], expected_jacobian)

@@ -11,6 +11,7 @@ from covoxel.spatial import Grid, sample, voxel_coordinates, warp
 from covoxel.spatial.field import compose, invert, jacobian, jacobian_determinant
 from covoxel.spatial.smoothing import bending_flow, cell_means, gaussian, refine
 from covoxel.spatial.velocity import exp, squarings_for
+from covoxel.spatial.warp import Interpolation
 
 SHAPES = [(21, 18), (21, 18, 14)]
 
@@ -51,7 +52,9 @@ def inner(x: Tensor, margin: int) -> Tensor:
 @pytest.mark.parametrize("shift", [(2, -3, 1), (-1, 4, -2)])
 def test_a_whole_voxel_displacement_is_a_shift_bit_for_bit(shift: tuple[int, ...]) -> None:
     # Linear weights are exact 0 and 1 where the index survives the way to [-1, 1] and back: sides of 2^k + 1.
-    for shape, interpolation in (((33, 17, 9), "linear"), ((21, 18, 14), "nearest"), ((33, 17), "linear")):
+    cases: list[tuple[tuple[int, ...], Interpolation]]
+    cases = [((33, 17, 9), "linear"), ((33, 17), "linear"), ((21, 18, 14), "nearest"), ((21, 18), "nearest")]
+    for shape, interpolation in cases:
         n = len(shape)
         image = torch.rand(1, 1, *shape)
         field = torch.tensor(shift[:n], dtype=torch.float32).view(1, -1, *[1] * n).expand(1, -1, *shape)

@@ -96,7 +96,7 @@ def test_outside_its_grid_a_displacement_is_zero_and_the_matrix_still_counts(gri
     matrix = np.eye(4)
     matrix[0, 3] = 4
     transform = Transform(grid, matrix, torch.ones(3, *grid.shape))
-    outside, within = grid.to_ras([[-2.0, 3, 3], [3, 3, 3]])
+    outside, within = grid.to_ras(np.array([[-2.0, 3, 3], [3, 3, 3]]))
     np.testing.assert_allclose(transform.map([outside, within]), [outside + (4, 0, 0), within + (5, 1, 1)], atol=1e-6)
 
 
