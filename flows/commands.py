@@ -188,11 +188,8 @@ def _tell(summary: "Summary") -> int:
         complain(f"{case}: {reason}")
     if len(summary.reasons) > REASONS_SHOWN:
         complain(f"and {len(summary.reasons) - REASONS_SHOWN} more, see cases.tsv")
-    say(f"{summary.done} done, {summary.failed} failed, {summary.set_aside} set aside")
-    if summary.mean_dice is not None:
-        say(f"mean Dice {summary.mean_dice:.4f} over {summary.scored} cases")
-    if summary.report:
-        say(f"report: {summary.report}")
+    for line in summary.lines:
+        say(line)
     return summary.exit_status
 
 

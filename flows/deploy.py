@@ -38,9 +38,10 @@ def deploy(say: Callable[[str], None], with_worker: bool = True) -> int:
     if with_worker:
         _start_worker(url, say)
     say(f"page: {url.removesuffix('/api')}")
-    say(f"run one:  PREFECT_API_URL={url} prefect deployment run few-shot/cpu \\")
-    say('  --params \'{"cohort": "/data/study", "atlases": ["a", "b"], "output": "/data/study-covoxel"}\' --watch')
-    say(f"a GPU:    PREFECT_API_URL={url} CUDA_VISIBLE_DEVICES=0 prefect worker start --pool gpu --limit 1")
+    prefect = f"DO_NOT_TRACK=1 PREFECT_API_URL={url} {Path(sys.executable).with_name('prefect')}"
+    say(f"run one:  {prefect} deployment run few-shot/cpu --watch \\")
+    say('  --params \'{"cohort": "/data/study", "atlases": ["a", "b"], "output": "/data/study-covoxel"}\'')
+    say(f"a GPU:    CUDA_VISIBLE_DEVICES=0 {prefect} worker start --pool gpu --limit 1 --install-policy never")
     return 0
 
 

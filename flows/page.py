@@ -1,12 +1,20 @@
-"""What a run shows in Prefect's own page: a progress bar a stage and small tables; its failures are no failures."""
+"""What the page of a run in Prefect shows: a progress bar a stage, a table, its end; failing to show is no failure."""
 
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
+from uuid import UUID
 
-from prefect.artifacts import create_progress_artifact, create_table_artifact, update_progress_artifact
+from prefect.artifacts import (
+    Artifact,
+    MarkdownArtifact,
+    ProgressArtifact,
+    TableArtifact,
+    update_progress_artifact,
+)
+from prefect.runtime import flow_run
 
 from flows.environment import has_page
 
@@ -18,11 +26,11 @@ SECONDS_BETWEEN_UPDATES = 2.0
 @contextmanager
 def page_progress(stage: str, total: int, reused: int) -> Iterator[Callable[[str], None]]:
     """Progress bar of a stage in Prefect's page; call what it gives with the id of each case that ends."""
-    made: Any = _tolerant(
-        create_progress_artifact,
+    made = _publish(
+        ProgressArtifact,
         progress=100.0 * reused / total,
         key=f"{stage}-progress",
-        description=f"{stage}: cases",
+        description=_count(stage, reused, total),
     )
     done, last = reused, 0.0
 
@@ -31,7 +39,8 @@ def page_progress(stage: str, total: int, reused: int) -> Iterator[Callable[[str
         done += 1
         if made is not None and (done == total or time.monotonic() - last > SECONDS_BETWEEN_UPDATES):
             last = time.monotonic()
-            _tolerant(update_progress_artifact, artifact_id=made, progress=100.0 * done / total)
+            text = _count(stage, done, total)
+            _tolerant(update_progress_artifact, artifact_id=made.id, progress=100.0 * done / total, description=text)
 
     yield advance
 
@@ -39,7 +48,25 @@ def page_progress(stage: str, total: int, reused: int) -> Iterator[Callable[[str
 def publish_table(key: str, rows: Sequence[Mapping[str, Any]], description: str) -> None:
     """Show a small table in Prefect's page; `key` is made of small letters, digits and dashes."""
     if rows:
-        _tolerant(create_table_artifact, table=[dict(row) for row in rows], key=key, description=description)
+        _publish(TableArtifact, table=[dict(row) for row in rows], key=key, description=description)
+
+
+def publish_lines(key: str, lines: Sequence[str], description: str) -> None:
+    """Show some lines of text in Prefect's page; `key` as for `publish_table`."""
+    _publish(MarkdownArtifact, markdown="\n\n".join(lines), key=key, description=description)
+
+
+def _count(stage: str, done: int, total: int) -> str:
+    return f"{stage}: {done} of {total} cases"
+
+
+def _publish(kind: type[Artifact], **content: Any) -> Any:
+    """Make an artifact of the outermost flow run, the one whose page people look at."""
+
+    def create() -> Any:
+        return kind(flow_run_id=UUID(flow_run.root_flow_run_id), **content).create()
+
+    return _tolerant(create)
 
 
 def _tolerant(function: Callable[..., Any], **arguments: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from flows.fuse_labels import fuse_labels
 from flows.mapping import run_stage
-from flows.page import publish_table
+from flows.page import publish_lines, publish_table
 from flows.study_flow import parameters, study_flow
 from tasks.evaluate import evaluate, evaluate_jobs
 from tasks.figures import figures, figures_jobs
@@ -19,5 +19,7 @@ def report(study: Study) -> Summary:
     run_stage(study, "evaluate", [(evaluate, evaluate_jobs(study))], vital=False)
     run_stage(study, "figures", [(figures, figures_jobs(study))], vital=False)
     write_report(study)
+    summary = summary_of(study)
     publish_table("cases", page_rows(study), "What became of each case")
-    return summary_of(study)
+    publish_lines("summary", summary.lines, "How the run ended")
+    return summary

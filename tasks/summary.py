@@ -51,6 +51,16 @@ class Summary:
             return 0
         return 3 if self.done else 1
 
+    @property
+    def lines(self) -> list[str]:
+        """How it ended, in words."""
+        lines = [f"{self.done} done, {self.failed} failed, {self.set_aside} set aside"]
+        if self.mean_dice is not None:
+            lines.append(f"mean Dice {self.mean_dice:.4f} over {self.scored} cases")
+        if self.report:
+            lines.append(f"report: {self.report}")
+        return lines
+
 
 def status_of(study: Study, case: str) -> tuple[str, str]:
     """Status ("done", "failed", "set aside") of a case in this run, and the reason."""
@@ -108,7 +118,8 @@ def page_rows(study: Study) -> list[dict[str, Any]]:
     rows = []
     for case in study.selected:
         row = _case_row(study, case.id, case.role, study.record("fuse", case.id))
-        rows.append({**row, "mean_dice": scores.get(case.id)})
+        numbers = {"predicted_quality": row["predicted_quality"], "mean_dice": scores.get(case.id)}
+        rows.append(row | {name: None if value is None else round(value, 4) for name, value in numbers.items()})
     return sorted(rows, key=lambda row: row["status"] == "done")[:PAGE_ROWS]
 
 

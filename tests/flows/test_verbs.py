@@ -1,5 +1,6 @@
 """The other verbs: one stage alone, some cases alone, 2-D cohorts, the set-up of Prefect."""
 
+import json
 import os
 import re
 import signal
@@ -238,6 +239,30 @@ def _alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+def test_progress_table_and_end_stand_on_the_page_of_the_run_itself(
+    invoke: Invoke, make_cohort: MakeCohort, quick_settings: Path, tmp_path: Path
+) -> None:
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, FlowFilter, FlowFilterName
+    from prefect.client.schemas.sorting import FlowRunSort
+
+    cohort, output = make_cohort(cases=3), tmp_path / "out"
+    run = ["--cohort", cohort, "--atlases", "c1,c2", "--output", output, "--settings", quick_settings]
+    assert invoke("few-shot", *run, "--evaluate", tmp_path / "cohort-truth")[0] == 0
+    with get_client(sync_client=True) as client:
+        few_shot = FlowFilter(name=FlowFilterName(any_=["few-shot"]))
+        newest = client.read_flow_runs(flow_filter=few_shot, sort=FlowRunSort.START_TIME_DESC, limit=1)[0]
+        ours = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[newest.id]))
+        artifacts = {item.key: item for item in client.read_artifacts(artifact_filter=ours)}
+    stages = ("check", "preprocess", "register", "fuse", "evaluate", "figures")
+    assert set(artifacts) == {"cases", "summary", *(f"{stage}-progress" for stage in stages)}
+    assert all(artifacts[f"{stage}-progress"].data == 100 for stage in stages)
+    assert artifacts["fuse-progress"].description == "fuse: 3 of 3 cases"
+    assert [row["id"] for row in json.loads(str(artifacts["cases"].data))] == ["c1", "c2", "c3"]
+    assert "3 done" in str(artifacts["summary"].data)
+    assert "mean Dice 0." in str(artifacts["summary"].data)
 
 
 def test_deploy_makes_pools_and_deployments_and_prunes_what_is_named_no_more(prefect_api: str) -> None:
