@@ -79,11 +79,11 @@ def problems(options: argparse.Namespace) -> list[tuple[str, Callable[[], Proble
     return made
 
 
-def solve(problem: Problem, method: str, folder: Path, threads: int) -> dict[str, object]:
+def solve(problem: Problem, method: str, folder: Path, options: argparse.Namespace) -> dict[str, object]:
     """Row of one method on one problem; the images lie in `folder`."""
     own = folder / method.replace(" ", "_")
     own.mkdir()
-    cost = measure(method, folder / "fixed.nii", folder / "moving.nii", own, threads)
+    cost = measure(method, folder / "fixed.nii", folder / "moving.nii", own, threads=options.threads, seed=options.seed)
     transform = found_transform(method, own, problem.fixed)
     mask = common.head_mask(problem.fixed)
     moved = resample(problem.moving, problem.fixed.grid, transform)
@@ -187,7 +187,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             write_image(folder / "fixed.nii", problem.fixed)
             write_image(folder / "moving.nii", problem.moving)
             for method in options.methods:
-                row = solve(problem, method, folder, options.threads)
+                row = solve(problem, method, folder, options)
                 rows.append(row)
                 facts = {k: v for k, v in row.items() if k not in ("problem", "method")}
                 say(f"  {method:9s} " + "  ".join(f"{k} {v:.4g}" for k, v in facts.items()))

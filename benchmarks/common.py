@@ -6,10 +6,8 @@ import os
 import platform
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -65,14 +63,6 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return "absent"
-
-
-def import_ants() -> Any:
-    """Give the module `ants`, or end with a sentence if it is not installed."""
-    try:
-        return import_module("ants")
-    except ImportError as error:
-        raise SystemExit(f"antspyx must be installed to compare with ANTs (extra `test`): {error}") from error
 
 
 def transform_of_ants(files: Sequence[str | Path], grid: Grid) -> Transform:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from benchmarks import common
 from benchmarks.common import Bar
 from benchmarks.known import errors_mm, replaced, rigid
-from benchmarks.measure import Stopwatch, say, use_threads
+from benchmarks.measure import Stopwatch, import_ants, say, use_threads
 from covoxel.io import read_dicom_series, write_image
 from covoxel.preprocessing import preprocess
 from covoxel.registration import register
@@ -36,7 +36,7 @@ def recovered(method: str, fixed: Image, moving: Image) -> tuple[Transform, floa
 
 
 def _with_ants(fixed: Image, moving: Image) -> tuple[Transform, float]:
-    ants = common.import_ants()
+    ants = import_ants(0)
     with tempfile.TemporaryDirectory() as folder:
         paths = [Path(folder) / name for name in ("fixed.nii", "moving.nii")]
         for path, image in zip(paths, (fixed, moving), strict=True):

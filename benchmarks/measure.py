@@ -2,10 +2,11 @@
 
 import os
 import sys
+from importlib import import_module
 from pathlib import Path
 from time import perf_counter, process_time
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS")
 
@@ -24,6 +25,19 @@ def thread_environment(count: int) -> dict[str, str]:
 def use_threads(count: int) -> None:
     """Set these variables for this process and its children."""
     os.environ.update(thread_environment(count))
+
+
+def import_ants(seed: int) -> Any:
+    """Give the module `ants` with its random sampling seeded, or end with a sentence if it is not installed.
+
+    Two threads add up in any order all the same: ANTs repeats itself bit for bit with one thread only.
+    """
+    try:
+        ants = import_module("ants")
+    except ImportError as error:
+        raise SystemExit(f"antspyx must be installed to compare with ANTs (extra `test`): {error}") from error
+    ants.config.set_ants_deterministic(on=False, seed_value=seed + 1)  # on would take its threads away; 0 is the clock
+    return ants
 
 
 class Stopwatch:

@@ -1,6 +1,6 @@
 """One registration of one pair in a process of its own, so that seconds and peak memory are that method's alone.
 
-Run by benchmarks.brains: python -m benchmarks.pair METHOD FIXED MOVING FOLDER
+Run by benchmarks.brains: python -m benchmarks.pair METHOD FIXED MOVING FOLDER SEED
 """
 
 import argparse
@@ -10,10 +10,9 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 
-from benchmarks.measure import Stopwatch, peak_gib, thread_environment
+from benchmarks.measure import Stopwatch, import_ants, peak_gib, thread_environment
 
 ROOT = Path(__file__).resolve().parents[1]
 ANTS = "ANTs "
@@ -29,9 +28,9 @@ class Cost:
     peak_gib: float
 
 
-def measure(method: str, fixed: Path, moving: Path, folder: Path, threads: int) -> Cost:
+def measure(method: str, fixed: Path, moving: Path, folder: Path, *, threads: int, seed: int) -> Cost:
     """Register in a fresh process; the transform is left in `folder` (`transform.h5`, or ANTs' own files)."""
-    command = [sys.executable, "-m", "benchmarks.pair", method, str(fixed), str(moving), str(folder)]
+    command = [sys.executable, "-m", "benchmarks.pair", method, str(fixed), str(moving), str(folder), str(seed)]
     subprocess.run(command, check=True, cwd=ROOT, env={**os.environ, **thread_environment(threads)})
     return Cost(**json.loads((folder / "cost.json").read_text(encoding="utf-8")))
 
@@ -51,9 +50,9 @@ def with_covoxel(method: str, fixed: Path, moving: Path, folder: Path) -> Cost:
     return Cost(whole.seconds, registration.seconds, whole.cpu_seconds, peak_gib())
 
 
-def with_ants(method: str, fixed: Path, moving: Path, folder: Path) -> Cost:
+def with_ants(method: str, fixed: Path, moving: Path, folder: Path, seed: int) -> Cost:
     """Do the same with ANTs, whose one call writes the transforms and moves the image by itself."""
-    ants = import_module("ants")
+    ants = import_ants(seed)
     target, image = ants.image_read(str(fixed)), ants.image_read(str(moving))
     with Stopwatch() as whole:
         ants.registration(target, image, type_of_transform=method.removeprefix(ANTS), outprefix=str(folder / "ants_"))
@@ -67,9 +66,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("fixed", type=Path, help="image, intensities 0 to 1")
     parser.add_argument("moving", type=Path, help="image, intensities 0 to 1")
     parser.add_argument("folder", type=Path, help="where the transform and cost.json are left")
+    parser.add_argument("seed", type=int, help="of ANTs; covoxel draws nothing")
     options = parser.parse_args(argv)
-    run = with_ants if options.method.startswith(ANTS) else with_covoxel
-    cost = run(options.method, options.fixed, options.moving, options.folder)
+    paths = (options.fixed, options.moving, options.folder)
+    if options.method.startswith(ANTS):
+        cost = with_ants(options.method, *paths, options.seed)
+    else:
+        cost = with_covoxel(options.method, *paths)
     (options.folder / "cost.json").write_text(json.dumps(vars(cost)), encoding="utf-8")
 
 
