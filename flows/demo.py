@@ -1,5 +1,6 @@
 """Flow `demo`: the whole chain on the built-in synthetic cohort; no data and no server needed."""
 
+import logging
 from pathlib import Path
 
 from prefect import flow
@@ -9,6 +10,8 @@ from tasks.call import Device
 from tasks.make_cohort import make_cohort
 from tasks.settings import FewShotSettings
 from tasks.summary import Summary
+
+log = logging.getLogger(__name__)
 
 
 @flow(name="demo")
@@ -20,6 +23,7 @@ def demo(
     workers: int | None = None,
 ) -> Summary:
     """Make the synthetic cohort beside the output folder, segment it from its atlases and score it."""
+    log.info("cohort: %d synthetic cases", cases)
     cohort = make_cohort(output, cases)
     return few_shot(
         cohort=cohort.folder,

@@ -3,7 +3,6 @@
 import logging
 import queue
 import threading
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,7 +25,7 @@ def run_stage(
     Parameters
     ----------
     study
-        Learns the records, the failures and the seconds of the stage.
+        Learns the records and the failures of the stage.
     stage
         Name of the stage.
     work
@@ -34,7 +33,6 @@ def run_stage(
     vital
         Whether a case that fails here has failed; otherwise it is only flagged.
     """
-    started = time.perf_counter()
     records = study.records.setdefault(stage, {})
     todo: list[tuple[Task[..., Any], Job]] = []
     for task, jobs in work:
@@ -53,7 +51,6 @@ def run_stage(
             else:
                 records[job.case] = result
             advance(job.case)
-    study.seconds[stage] = time.perf_counter() - started
 
 
 def _completed(todo: Sequence[tuple[Task[..., Any], Job]], workers: int) -> Any:

@@ -100,13 +100,16 @@ def _figures(study: Study, case: str) -> dict[str, bytes]:
 
 
 def _stage(study: Study, name: str) -> Stage:
-    computed = study.computed.get(name, 0)
-    return Stage(name, round(study.seconds.get(name, 0.0), 1), computed, len(study.records[name]) - computed)
+    """A stage, with the seconds of its work added over cases, whichever run did it: a rerun does not change them."""
+    records, computed = study.records[name], study.computed.get(name, 0)
+    return Stage(name, sum(record.seconds for record in records.values()), computed, len(records) - computed)
 
 
 def _notes(study: Study) -> tuple[str, ...]:
     atlases = ", ".join(case.id for case in study.atlases)
     notes = [f"Labels come from {len(study.atlases)} atlases alone: {atlases}."]
+    if any(study.records.values()):
+        notes.append("Times are of the work itself, added over cases, whichever run did it.")
     if study.truth is None:
         notes.append("No true labels were given (--evaluate), so no Dice is shown.")
     return tuple(notes)

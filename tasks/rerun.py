@@ -1,6 +1,5 @@
 """Rerun: which stages a verb is made of, and what of them is not done yet; by content, without starting anything."""
 
-import time
 from collections.abc import Callable, Sequence
 
 from tasks.call import Call, CallError
@@ -53,7 +52,6 @@ def finish_if_done(study: Study, verb: str) -> Summary | None:
     done = Study(study.call, study.cohort)
     last = _LAST_STAGE.get(verb, "figures")
     for stage, jobs_of in _STAGES:
-        started = time.perf_counter()
         records = done.records.setdefault(stage, {})
         for job in jobs_of(done):
             record = job.done()
@@ -62,7 +60,6 @@ def finish_if_done(study: Study, verb: str) -> Summary | None:
             records[job.case] = record
         if stage == "check":
             set_aside(done)
-        done.seconds[stage] = time.perf_counter() - started
         if stage == last:
             break
     if verb not in _LAST_STAGE:

@@ -45,7 +45,6 @@ class Study:
         self.flags: dict[str, list[str]] = {}
         self.records: dict[str, dict[str, Record]] = {}
         self.computed: dict[str, int] = {}
-        self.seconds: dict[str, float] = {}
         self.reported = False
         self._wanted = None if call.cases is None else set(call.cases)
 

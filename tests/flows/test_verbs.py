@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from covoxel.io import read_table, write_image, write_labels
+from covoxel.manifest import Manifest
 from covoxel.spatial import Grid, Image
 from flows.daemons import Daemon
 
@@ -155,6 +156,11 @@ def test_a_run_with_nothing_to_compute_starts_no_server_and_still_writes_the_rep
     assert "c3" in (output / "report" / "index.html").read_text()
     for verb in ("register", "fuse-labels"):
         assert invoke(verb, "--output", output)[:2] == (0, "3 done, 0 failed, 0 set aside\n")
+
+    record = Manifest(output).path("register", "c3")
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"seconds": 2040.0}))
+    assert invoke("few-shot", *run)[0] == 0
+    assert "34 min" in (output / "report" / "index.html").read_text(), "the time of the work is that of the first run"
 
     (output / "transforms" / "c3_from_c1_xfm.h5").write_bytes(b"damaged")
     status, _, errors = invoke("few-shot", *run)
