@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from covoxel.registration import ENGINES, register
+from covoxel.registration import ENGINES, MovingBatch, register
 from covoxel.spatial import Grid, Image, Transform
 from covoxel.spatial.field import displacement_vox_from_mm, jacobian_determinant
 
@@ -192,6 +192,51 @@ def test_a_turn_of_30_degrees_and_half_an_image_away_is_recovered(offset_mm: tup
     assert np.linalg.norm(found.map(at) - truth(at), axis=1).max() < 0.2
     linear = found.moving_from_fixed[:3, :3]
     np.testing.assert_allclose(linear.T @ linear, np.eye(3), atol=1e-5)
+
+
+def test_the_search_over_poses_finds_a_turn_from_which_descent_alone_goes_astray() -> None:
+    grid = GRIDS[3]
+    turn = Rotation.from_rotvec([np.deg2rad(80), 0, 0]).as_matrix()
+
+    def truth(at: Points) -> Points:
+        moved: Points = at @ turn.T
+        return moved
+
+    fixed, moving = draw(grid, truth), [draw(grid)]
+    (found,) = register("affine", fixed, moving, freedom="rigid")
+    (astray,) = register("affine", fixed, moving, freedom="rigid", search=False)
+    assert errors_mm(found, truth).max() < 0.3
+    assert errors_mm(astray, truth).max() > 10
+
+
+@pytest.mark.parametrize("engine", MOVERS)
+@pytest.mark.parametrize(("start", "shape"), [((0, 12, 0), (34, 28, 32)), ((0, 0, 14), (34, 40, 18))])
+def test_a_moving_image_that_shows_a_part_is_registered_in_that_part(
+    engine: str, start: tuple[int, ...], shape: tuple[int, ...]
+) -> None:
+    grid = GRIDS[3]
+    part = grid.cropped(start, shape)
+    (found,) = register(engine, draw(grid, affine_motion), [draw(part)])
+    at = points(grid).reshape(-1, 3)
+    target = affine_motion(at)
+    index = part.to_voxel(target)
+    seen = (head(target) > 0.5) & (index >= 0).all(1) & (index <= np.array(shape) - 1).all(1)
+    error = np.linalg.norm(found.map(at[seen]) - target[seen], axis=1)
+    assert error.mean() < AFFINE_MM.get(engine, 0.9)
+
+
+def test_a_batch_knows_where_each_of_its_images_ends() -> None:
+    images = [Image(torch.rand(shape), Grid.from_spacing(shape)) for shape in ((4, 7), (6, 5))]
+    batch = MovingBatch.of(images, "cpu")
+    assert batch.data.shape == (2, 1, 6, 7)
+    for index, image in enumerate(images):
+        assert torch.equal(batch.image(index).data, image.data)
+        assert torch.equal(batch.data[index, 0, -1, : image.grid.shape[1]], image.data[-1])
+    at = torch.tensor(
+        [[-0.6, 3.0], [-0.4, 3.0], [3.4, 3.0], [3.6, 3.0], [5.4, 3.0], [3.0, 4.4], [3.0, 4.6], [3.0, 6.6]]
+    )
+    inside = batch.inside(at.T.reshape(1, 2, -1, 1).expand(2, -1, -1, -1))[:, 0, :, 0]
+    assert inside.tolist() == [[0, 1, 1, 0, 0, 1, 1, 0], [0, 1, 1, 1, 1, 1, 0, 0]]
 
 
 def test_a_similarity_scales_all_axes_alike() -> None:
