@@ -46,10 +46,10 @@ def svf(
     similarity: str = "lncc",
     radius: int = 2,
     regulariser: Regulariser = "diffusion",
-    iterations: tuple[int, ...] = (40, 20, 12),
+    iterations: tuple[int, ...] = (100, 80, 20, 12),
     step_vox: float = 0.5,
     momentum: float = 0.5,
-    update_sigma_vox: float = 0.7,
+    update_sigma_vox: tuple[float, ...] = (2.0, 2.0, 1.0, 1.0),
     velocity_sigma_vox: float = 0.5,
 ) -> list[Transform]:
     r"""Register by an affine transform and a diffeomorphism :math:`\exp(v)`.
@@ -78,8 +78,11 @@ def svf(
         Length of the largest update of a pair in a step, cells of the velocity's grid.
     momentum
         Share of the last update that is added to the next.
-    update_sigma_vox, velocity_sigma_vox
-        Strength of the smoothing of updates and of the velocity, cells of the velocity's grid.
+    update_sigma_vox
+        Strength of the smoothing of updates a level, cells of the velocity's grid: strong where far matches are
+        sought, weak where detail is.
+    velocity_sigma_vox
+        Strength of the smoothing of the velocity after each step, cells of its grid.
 
     Returns
     -------
@@ -91,6 +94,10 @@ def svf(
     Vercauteren et al., Symmetric log-domain diffeomorphic registration, MICCAI 2008.
     Avants et al., Symmetric diffeomorphic image registration with cross-correlation, Med Image Anal 2008.
     """
+    if len(iterations) != len(update_sigma_vox):
+        raise ValueError(
+            f"update_sigma_vox must have a value a level, {len(iterations)} like iterations, got {update_sigma_vox}"
+        )
     initial = affine(
         fixed,
         moving,
@@ -105,7 +112,7 @@ def svf(
     smooth = _REGULARISERS[regulariser]
     velocity: Tensor | None = None
     coarser: tuple[int, ...] = ()
-    for power, steps in zip(reversed(range(len(iterations))), iterations, strict=True):
+    for power, steps, update_sigma in zip(reversed(range(len(iterations))), iterations, update_sigma_vox, strict=True):
         factors = cell_factors(fixed.grid, base * 2**power)
         if power > 0 and _too_coarse(fixed.grid, factors):
             continue
@@ -121,7 +128,7 @@ def svf(
         )
         isotropic = tuple(float(s) for s in nodes.spacing_mm.min() / nodes.spacing_mm)
         velocity = _ascend(
-            level, velocity, steps, smooth, isotropic, step_vox, momentum, update_sigma_vox, velocity_sigma_vox
+            level, velocity, steps, smooth, isotropic, step_vox, momentum, update_sigma, velocity_sigma_vox
         )
         coarser = cells
     if velocity is None:
