@@ -45,6 +45,14 @@ def test_every_flow_has_a_deployment() -> None:
     assert {"demo", "few-shot", "preprocess", "register", "fuse-labels", "report"} <= deployed
 
 
+def test_atlases_must_be_named_where_labels_are_used_and_only_there() -> None:
+    for item in DEPLOYMENTS:
+        flow = load_flow_from_entrypoint(item["entrypoint"])
+        if flow.name != "demo":
+            expected = {"cohort", "output"} if flow.name == "preprocess" else {"cohort", "output", "atlases"}
+            assert set(flow.parameters.required or []) == expected
+
+
 def test_names_are_unique() -> None:
     names = [(item["entrypoint"], item["name"]) for item in DEPLOYMENTS]
     assert len(names) == len(set(names))

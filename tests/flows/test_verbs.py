@@ -132,7 +132,7 @@ def test_names_by_which_two_transforms_would_be_one_file_are_refused(
     assert "'X_from_y'" in errors
     assert "rename one of these cases" in errors
     assert not (output / "transforms").exists()
-    assert invoke("few-shot", *run, "--atlases", "z")[0] == 0
+    assert invoke("preprocess", *run, "--atlases", "z")[0] == 0
 
 
 def test_a_run_with_nothing_to_compute_starts_no_server_and_still_writes_the_report(
