@@ -49,8 +49,8 @@ def svf(
     iterations: tuple[int, ...] = (100, 80, 20, 12),
     step_vox: float = 0.5,
     momentum: float = 0.5,
-    update_sigma_vox: tuple[float, ...] = (2.0, 2.0, 1.0, 1.0),
-    velocity_sigma_vox: float = 0.5,
+    update_sigma_vox: tuple[float, ...] = (2.0, 2.0, 2.0, 1.0),
+    velocity_sigma_vox: tuple[float, ...] = (1.0, 1.0, 1.0, 0.5),
 ) -> list[Transform]:
     r"""Register by an affine transform and a diffeomorphism :math:`\exp(v)`.
 
@@ -78,11 +78,10 @@ def svf(
         Length of the largest update of a pair in a step, cells of the velocity's grid.
     momentum
         Share of the last update that is added to the next.
-    update_sigma_vox
-        Strength of the smoothing of updates a level, cells of the velocity's grid: strong where far matches are
-        sought, weak where detail is.
-    velocity_sigma_vox
-        Strength of the smoothing of the velocity after each step, cells of its grid.
+    update_sigma_vox, velocity_sigma_vox
+        Strength of the smoothing of updates, and of the velocity after each step, cells of its grid; a value a level,
+        the last for the finest: strong where far matches are sought, weak where detail is. Of too few values the
+        first serves all coarser levels.
 
     Returns
     -------
@@ -94,10 +93,8 @@ def svf(
     Vercauteren et al., Symmetric log-domain diffeomorphic registration, MICCAI 2008.
     Avants et al., Symmetric diffeomorphic image registration with cross-correlation, Med Image Anal 2008.
     """
-    if len(iterations) != len(update_sigma_vox):
-        raise ValueError(
-            f"update_sigma_vox must have a value a level, {len(iterations)} like iterations, got {update_sigma_vox}"
-        )
+    levels = len(iterations)
+    schedule = zip(iterations, _levels(update_sigma_vox, levels), _levels(velocity_sigma_vox, levels), strict=True)
     initial = affine(
         fixed,
         moving,
@@ -112,7 +109,7 @@ def svf(
     smooth = _REGULARISERS[regulariser]
     velocity: Tensor | None = None
     coarser: tuple[int, ...] = ()
-    for power, steps, update_sigma in zip(reversed(range(len(iterations))), iterations, update_sigma_vox, strict=True):
+    for power, (steps, update_sigma, velocity_sigma) in zip(reversed(range(len(iterations))), schedule, strict=True):
         factors = cell_factors(fixed.grid, base * 2**power)
         if power > 0 and _too_coarse(fixed.grid, factors):
             continue
@@ -127,15 +124,18 @@ def svf(
             pairs, level_of(pairs.fixed, fixed.grid, factors), ratios, nodes, similarity, radius, base * 2**power
         )
         isotropic = tuple(float(s) for s in nodes.spacing_mm.min() / nodes.spacing_mm)
-        velocity = _ascend(
-            level, velocity, steps, smooth, isotropic, step_vox, momentum, update_sigma, velocity_sigma_vox
-        )
+        velocity = _ascend(level, velocity, steps, smooth, isotropic, step_vox, momentum, update_sigma, velocity_sigma)
         coarser = cells
     if velocity is None:
         return initial
     displacement_vox = refine_field(exp(velocity), coarser, (1,) * fixed.grid.ndim, fixed.grid.shape)
     displacement_mm = displacement_mm_from_vox(displacement_vox, fixed.grid)
     return [Transform(fixed.grid, t.moving_from_fixed, u) for t, u in zip(initial, displacement_mm, strict=True)]
+
+
+def _levels(values: tuple[float, ...], count: int) -> tuple[float, ...]:
+    """The values of the `count` finest levels; the first of them serves coarser levels that have none."""
+    return (values[0],) * (count - len(values)) + values[-count:]
 
 
 class _Pairs:

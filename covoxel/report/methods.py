@@ -86,14 +86,14 @@ REFERENCES: dict[str, Reference] = {
             "10.1016/S0031-3203(98)00091-0",
         ),
         _article(
-            "heinrich2012",
-            "Heinrich, Mattias P. and Jenkinson, Mark and Bhushan, Manav and Matin, Tahreema and Gleeson, Fergus V. "
-            "and Brady, Michael and Schnabel, Julia A.",
-            "MIND: Modality independent neighbourhood descriptor for multi-modal deformable registration",
-            _MEDIA,
-            2012,
-            "16:1423–1435",
-            "10.1016/j.media.2012.05.008",
+            "heinrich2013",
+            "Heinrich, Mattias P. and Jenkinson, Mark and Papież, Bartłomiej W. and Brady, Michael and "
+            "Schnabel, Julia A.",
+            "Towards realtime multimodal fusion for image-guided interventions using self-similarities",
+            "Medical Image Computing and Computer-Assisted Intervention",
+            2013,
+            "LNCS 8149:187–194",
+            "10.1007/978-3-642-40811-3_24",
         ),
         _article(
             "heckemann2006",
@@ -149,7 +149,9 @@ METHODS: dict[str, Method] = {
     ),
     "lncc": Method("Similarity was local normalised cross-correlation.", ("avants2008",)),
     "nmi": Method("Similarity was normalised mutual information.", ("studholme1999",)),
-    "mind": Method("Similarity was the difference of MIND descriptors.", ("heinrich2012",)),
+    "ncc": Method("Similarity was the correlation coefficient.", ()),
+    "mse": Method("Similarity was the mean squared difference.", ()),
+    "mind": Method("Similarity was the difference of MIND descriptors of self-similarity context.", ("heinrich2013",)),
     "majority": Method("The moved atlas labels were fused by majority vote.", ("heckemann2006",)),
     "locally_weighted": Method(
         "The moved atlas labels were fused by a vote in which each atlas weighs, at each voxel, as much as its image "

@@ -46,6 +46,9 @@ def sample(
     shape = image.shape[2:]
     if coordinates_vox.shape[1] != len(shape):
         raise ValueError(f"coordinates_vox must have {len(shape)} channels, got {coordinates_vox.shape[1]}")
+    if padding == "zeros" and min(shape) == 1:
+        reach = _reach_of_slices(coordinates_vox, shape, interpolation)
+        return reach * sample(image, coordinates_vox, interpolation=interpolation)
     unit = _unit_coordinates(coordinates_vox, shape)
     mode = "bilinear" if interpolation == "linear" else "nearest"
     slabs = _slabs(image, unit)
@@ -58,6 +61,22 @@ def sample(
     unit = unit.reshape(slabs, padded // slabs, *unit.shape[2:])
     values = functional.grid_sample(image.expand(slabs, *image.shape[1:]), unit, mode, padding, _ALIGN_CORNERS)
     return values.movedim(1, 0).reshape(1, image.shape[1], padded, *unit.shape[2:-1])[:, :, :side]
+
+
+def _reach_of_slices(coordinates_vox: Tensor, shape: tuple[int, ...], interpolation: Interpolation) -> Tensor:
+    """Weight of the image at coordinates off an axis of one voxel, `(batch, 1, *output_shape)`.
+
+    To grid_sample every coordinate lies on the only voxel of such an axis.
+    """
+    inside = coordinates_vox.new_ones(())
+    for axis, side in enumerate(shape):
+        offset = coordinates_vox[:, axis : axis + 1]
+        if side == 1:
+            weight = (1 - offset.abs()).clamp(min=0)
+            inside = inside * (weight if interpolation == "linear" else (weight >= 0.5).to(weight))
+        else:
+            inside = inside * ((offset > -1) & (offset < side)).to(offset)
+    return inside
 
 
 def _unit_coordinates(coordinates_vox: Tensor, shape: tuple[int, ...]) -> Tensor:

@@ -261,3 +261,12 @@ def ramp(grid: Grid) -> Tensor:
     """Image linear in RAS+ mm, `(1, 1, *shape)` float64."""
     index = voxel_coordinates(grid.shape, torch.zeros((), dtype=torch.float64))[0].movedim(0, -1).numpy()
     return torch.tensor(grid.to_ras(index) @ [1.0, -2.0, 0.5][: grid.ndim])[None, None]
+
+
+def test_one_slice_does_not_fill_the_volume() -> None:
+    """Off the plane of an image of one slice there is nothing: half a voxel away half the value, a voxel away none."""
+    image = torch.full((1, 1, 4, 5, 1), 2.0)
+    coordinates = torch.tensor([[2.0, 2.0, 0.0], [2.0, 2.0, 0.5], [2.0, 2.0, 1.0], [2.0, 2.0, -5.0], [-1.5, 2.0, 0.0]])
+    at = coordinates.T.reshape(1, 3, 5, 1, 1)
+    assert sample(image, at, padding="zeros").flatten().tolist() == [2.0, 1.0, 0.0, 0.0, 0.0]
+    assert sample(image, at).flatten().tolist() == [2.0] * 5
