@@ -93,7 +93,7 @@ class CaseReport:
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage of the run: its name, seconds of work added over its cases, how many artifacts it computed and how many it reused."""
+    """A stage of the run: seconds of work added over its cases, and how many artifacts it computed or reused."""
 
     name: str
     seconds: float
