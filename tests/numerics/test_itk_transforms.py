@@ -1,6 +1,6 @@
 """ITK and ANTs must see our transforms as we see them, and we theirs: point by point and image by image."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import ants
@@ -298,8 +298,16 @@ def test_transforms_side_by_side_are_refused_rather_than_read_in_part(tmp_path: 
             read_transform(tmp_path / name, make_grid(3, "RAS"))
 
 
+@pytest.fixture
+def ants_repeats() -> Iterator[None]:
+    """ANTs samples at random, and by chance far from the images: here always alike."""
+    ants.config.set_ants_deterministic(True, seed_value=1)
+    yield
+    ants.config.set_ants_deterministic(False)
+
+
 @pytest.mark.parametrize("n", [2, 3])
-def test_what_ants_registration_writes_is_read(n: int, tmp_path: Path) -> None:
+def test_what_ants_registration_writes_is_read(n: int, tmp_path: Path, ants_repeats: None) -> None:
     """The composite, and the affine and warp files, of a real (short) registration move the image as ANTs does."""
     fixed, moving = make_grid(n, "LAS", (28, 26, 24)), make_grid(n, "oblique", (27, 25, 26))
     for name, grid, shift in (("fixed", fixed, 0.0), ("moving", moving, 2.0)):
@@ -309,7 +317,6 @@ def test_what_ants_registration_writes_is_read(n: int, tmp_path: Path) -> None:
         write_image(tmp_path / f"{name}.nii.gz", Image(blob.float(), grid))
     images = [ants.image_read(str(tmp_path / f"{name}.nii.gz")) for name in ("fixed", "moving")]
     settings = {
-        "random_seed": 1,
         "reg_iterations": (5, 3),
         "aff_iterations": (10, 10, 0, 0),
         "aff_shrink_factors": (2, 1, 1, 1),
@@ -331,7 +338,7 @@ def test_what_ants_registration_writes_is_read(n: int, tmp_path: Path) -> None:
         moved = resample(read_image(tmp_path / "moving.nii.gz"), read.grid, read).data.numpy()
         at = moving.to_voxel(read.map(fixed.to_ras(np.moveaxis(np.indices(fixed.shape), 0, -1).reshape(-1, n))))
         inside = ((at > 0) & (at < np.array(moving.shape) - 1)).all(1).reshape(fixed.shape)
-        assert inside.mean() > 0.1, "enough of the image must be compared"
+        assert inside.mean() > 0.3
         assert np.abs(moved - found["warpedmovout"].numpy())[inside].max() < 1e-3
 
 
