@@ -70,7 +70,8 @@ def svf(
     similarity, radius
         A name of `covoxel.losses.SIMILARITIES` and the half-width of its window, cells of the level.
     regulariser
-        "diffusion" (Gaussian smoothing) or "bending" (keeps affine-like motion better).
+        "diffusion" (Gaussian smoothing) or "bending" (the flow of the bending energy, which keeps long waves better;
+        the default strengths are chosen for diffusion).
     iterations
         Steps a level, coarse to fine; the last level has the full resolution. Levels too coarse for the image
         are left out.
@@ -135,6 +136,8 @@ def svf(
 
 def _levels(values: tuple[float, ...], count: int) -> tuple[float, ...]:
     """The values of the `count` finest levels; the first of them serves coarser levels that have none."""
+    if not values:
+        raise ValueError("update_sigma_vox and velocity_sigma_vox must have a value at least, got ()")
     return (values[0],) * (count - len(values)) + values[-count:]
 
 
