@@ -33,18 +33,31 @@ def bounding_window(mask: Tensor, margin: int = 0) -> tuple[slice, ...] | None:
     return tuple(window)
 
 
-def slabs(mask: Tensor, *, voxels: int, planes: int) -> Iterator[slice]:
-    """Ranges along the first axis that together hold all true voxels, each as many of them and planes at most.
+def tiles(mask: Tensor, *, voxels: int, size: int) -> Iterator[tuple[slice, ...]]:
+    """Windows that together hold every true voxel once, each `voxels` of them and `size` voxels in all at most."""
+    pending = [bounding_window(mask)]
+    while pending:
+        window = pending.pop()
+        if window is None:
+            continue
+        part = mask[window]
+        if part.numel() == 1 or (part.numel() <= size and int(part.sum()) <= voxels):
+            yield window
+        else:
+            pending += [_inner(mask, half) for half in reversed(_halves(window))]
 
-    A single plane may hold more.
-    """
-    counts = mask.flatten(1).sum(1).tolist()
-    start, held = 0, 0
-    for plane, count in enumerate(counts):
-        if plane > start and (held + count > voxels or plane - start >= planes):
-            if held:
-                yield slice(start, plane)
-            start, held = plane, 0
-        held += count
-    if held:
-        yield slice(start, len(counts))
+
+def _halves(window: tuple[slice, ...]) -> list[tuple[slice, ...]]:
+    """Both halves of a window, cut across its longest axis."""
+    axis = max(range(len(window)), key=lambda a: window[a].stop - window[a].start)
+    start, stop = window[axis].start, window[axis].stop
+    middle = (start + stop) // 2
+    return [(*window[:axis], part, *window[axis + 1 :]) for part in (slice(start, middle), slice(middle, stop))]
+
+
+def _inner(mask: Tensor, window: tuple[slice, ...]) -> tuple[slice, ...] | None:
+    """Smallest window around the true voxels within `window`; None if there are none."""
+    found = bounding_window(mask[window])
+    if found is None:
+        return None
+    return tuple(slice(o.start + f.start, o.start + f.stop) for o, f in zip(window, found, strict=True))

@@ -1,6 +1,5 @@
 """How alike a window of an atlas, here or nearby, is to that of the image, and the weight that gives."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,18 +22,14 @@ class Pairs:
     moved: Tensor
     inside: Tensor
 
-    def planes(self, first: int, stop: int) -> "Pairs":
-        """The same pairs on a range of the first axis."""
-        return Pairs(*(x[:, :, first:stop] for x in (self.fixed, self.moved, self.inside)))
+    def part(self, window: tuple[slice, ...]) -> "Pairs":
+        """The same pairs on a part of their shape; views, no copies."""
+        return Pairs(*(x[:, :, *window] for x in (self.fixed, self.moved, self.inside)))
 
-    def shifted(self, offsets: list[tuple[int, ...]]) -> Iterator["Pairs"]:
-        """The pairs with the atlases' voxels at each offset in place of their own."""
-        shape = self.fixed.shape[2:]
-        reach = max(abs(o) for offset in offsets for o in offset)
-        moved, inside = (functional.pad(x, [reach] * (2 * len(shape))) for x in (self.moved, self.inside))
-        for offset in offsets:
-            at = tuple(slice(reach + o, reach + o + side) for o, side in zip(offset, shape, strict=True))
-            yield Pairs(self.fixed, moved[:, :, *at], inside[:, :, *at])
+    def padded(self, margin: int) -> "Pairs":
+        """The pairs with `margin` voxels that no atlas sees added on every side."""
+        sides = [margin] * (2 * (self.fixed.ndim - 2))
+        return Pairs(*(functional.pad(x, sides) for x in (self.fixed, self.moved, self.inside)))
 
 
 def comparable(evidence: Evidence, normalisation_radius: int | None, window: tuple[slice, ...]) -> Pairs:

@@ -146,8 +146,9 @@ def test_a_label_absent_from_an_atlas_is_voted_against(rule: str, shape: tuple[i
     same = evidence.moved[:1].expand_as(evidence.moved)
     fused = fuse(rule, replace(evidence, moved=same, labels=labels, valid=torch.ones_like(evidence.valid)))
     assert 8 not in fused.label_map
-    # Far enough from other labels for a rule that looks around.
-    assert_close(fused.probabilities[2, 5, 9], torch.full(shape[2:], 1 / 3), atol=1e-5, rtol=0)
+    # Far enough from other labels for a rule that looks around; one that sums up the habits of atlases may go lower.
+    assert (fused.probabilities[2, 5, 9] <= 1 / 3 + 1e-5).all()
+    assert rule == "staple" or (fused.probabilities[2, 5, 9] >= 1 / 3 - 1e-5).all()
     assert (fused.label_map[5, 9] == 0).all()
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from covoxel.fusion import FUSION_RULES, Evidence, fuse
-from covoxel.fusion.agreement import bounding_window, disagreement, slabs
+from covoxel.fusion.agreement import bounding_window, disagreement, tiles
 from covoxel.fusion.windows import VARIANCE_FLOOR, correlation, standardised, window_mean
 
 SETTINGS = [
@@ -140,26 +140,27 @@ def test_the_search_finds_what_registration_left_one_voxel_away(kernel: str, sha
     assert lost[undecided].float().mean() < 0.8
 
 
-def test_the_work_done_in_slabs_is_the_work_done_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    evidence = random_evidence((40, 9, 8))
+def test_the_work_done_in_tiles_is_the_work_done_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    evidence = random_evidence((20, 9, 8))
     whole = fuse("locally_weighted", evidence).probabilities
-    monkeypatch.setattr("covoxel.fusion.locally_weighted._WORK", 1)
+    monkeypatch.setattr("covoxel.fusion.search._WORK", 2**12)
     assert_close(fuse("locally_weighted", evidence).probabilities, whole, atol=1e-4, rtol=0)
 
 
-def test_slabs_hold_every_voxel_once() -> None:
-    mask = torch.zeros(20, 4, 4, dtype=torch.bool)
-    mask[3:9, 1] = True
-    mask[12, 2, 2] = True
-    ranges = list(slabs(mask, voxels=8, planes=5))
-    covered = torch.zeros(20, dtype=torch.int64)
-    for part in ranges:
-        assert part.stop - part.start <= 5
-        assert 0 < mask[part].sum() <= 8
-        covered[part] += 1
+@pytest.mark.parametrize("shape", [(20, 14), (20, 9, 8)])
+def test_tiles_hold_every_voxel_once(shape: tuple[int, ...]) -> None:
+    mask = torch.rand(shape) > 0.9
+    windows = list(tiles(mask, voxels=5, size=40))
+    covered = torch.zeros(shape, dtype=torch.int64)
+    for window in windows:
+        assert mask[window].numel() <= 40
+        assert 0 < mask[window].sum() <= 5
+        covered[window] += 1
     assert (covered <= 1).all()
-    assert (covered[mask.flatten(1).any(1)] == 1).all()
-    assert list(slabs(torch.zeros(5, 5, dtype=torch.bool), voxels=8, planes=2)) == []
+    assert (covered[mask] == 1).all()
+    assert len(windows) > 1
+    assert len(list(tiles(mask, voxels=10**6, size=10**6))) == 1
+    assert list(tiles(torch.zeros(shape, dtype=torch.bool), voxels=8, size=2)) == []
 
 
 @pytest.mark.parametrize("wrong", [{"kernel": "psnr"}, {"radius": -1}, {"power": -0.5}, {"search": -1}])

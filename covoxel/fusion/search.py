@@ -1,0 +1,180 @@
+"""The vote of windows nearby: what the rules that compare atlases and image window by window have in common."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from covoxel.fusion.agreement import bounding_window, disagreement, tiles
+from covoxel.fusion.appearance import appearance_likelihood
+from covoxel.fusion.base import Evidence, weighted_vote
+from covoxel.fusion.likeness import Kernel, Pairs, comparable, window_distance
+
+_WORK = 2**25  # numbers of one quantity that are in memory at once
+
+
+@dataclass(frozen=True)
+class Look:
+    """How windows are compared, and how far around the voxel.
+
+    Parameters
+    ----------
+    kernel, radius
+        Of `covoxel.fusion.likeness.window_distance`.
+    normalisation_radius
+        For "ssd": half side of the window whose mean and standard deviation normalise each intensity; None for
+        those of the whole image.
+    search
+        Reach of the search in voxels along every axis.
+
+    Raises
+    ------
+    ValueError
+        If the kernel is unknown or a number negative.
+    """
+
+    kernel: Kernel
+    radius: int
+    normalisation_radius: int | None
+    search: int
+
+    def __post_init__(self) -> None:
+        if self.kernel not in ("ssd", "lncc"):
+            raise ValueError(f"kernel must be 'ssd' or 'lncc', got {self.kernel!r}")
+        for name in ("radius", "normalisation_radius", "search"):
+            if (getattr(self, name) or 0) < 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+
+    @property
+    def margin(self) -> int:
+        """Voxels around the image's voxel that its windows and those of the search reach."""
+        return self.radius + self.search
+
+
+def offsets_within(reach: int, dimensions: int) -> Tensor:
+    """Displacements, `(offset, n)` int64 in voxels, up to `reach` along every axis."""
+    return torch.tensor(list(product(range(-reach, reach + 1), repeat=dimensions)), dtype=torch.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class Sight:
+    """Undecided voxels of a part of the image with what the image and the atlases look like around them.
+
+    Parameters
+    ----------
+    look
+        How they are compared.
+    pairs
+        The part with `look.margin` voxels more on every side.
+    voxels
+        `(m, n)` indices into `pairs`.
+    offsets
+        `(offset, n)`, the displacements searched.
+    distance
+        `(offset, atlas, m)`, infinite where an atlas is not inside.
+    """
+
+    look: Look
+    pairs: Pairs
+    voxels: Tensor
+    offsets: Tensor
+    distance: Tensor
+
+
+Weigh = Callable[[Sight], Tensor]
+"""From a `Sight` to weights `(offset, atlas, m)`, not negative, not all zero for a voxel, zero at infinite distance."""
+
+
+def vote_nearby(evidence: Evidence, look: Look, weigh: Weigh, appearance: float, held: int = 0) -> Tensor:
+    """Probabilities, `(label, *shape)`, of votes of each atlas with its voxels nearby, weighted by `weigh`.
+
+    Where all atlases agree on all labels nothing is left to weigh, and the label agreed on is kept. The rest is done
+    in parts; beside the evidence and a copy of its intensities around the undecided voxels no quantity in memory has
+    more than 2^25 numbers.
+
+    Parameters
+    ----------
+    evidence
+        The warped atlases.
+    look
+        How windows are compared.
+    weigh
+        Weights of the votes.
+    appearance
+        Exponent of the likelihood of `covoxel.fusion.appearance`.
+    held
+        Numbers a voxel that `weigh` holds in memory.
+
+    Raises
+    ------
+    ValueError
+        If the exponent is negative.
+    """
+    if appearance < 0:
+        raise ValueError(f"appearance must not be negative, got {appearance}")
+    probabilities = weighted_vote(evidence, evidence.valid.to(evidence.labels.dtype))
+    undecided = disagreement(evidence)
+    window = bounding_window(undecided, look.margin)
+    if window is None:
+        return probabilities
+    at: Any = (..., *window)
+    pairs = comparable(evidence, look.normalisation_radius if look.kernel == "ssd" else None, window)
+    pairs = pairs.padded(look.margin)
+    undecided, labels, result = undecided[at], evidence.labels[at], probabilities[at]
+    offsets = offsets_within(look.search, undecided.ndim).to(undecided.device)
+    atlases = len(labels)
+    # `result` is a view: what is written there is written into the probabilities.
+    for tile in tiles(undecided, voxels=_WORK // max(atlases * len(offsets), held), size=_WORK // atlases):
+        sight = _look_at(pairs, undecided, tile, look, offsets)
+        voxels = sight.voxels - look.margin + offsets.new_tensor([part.start for part in tile])
+        place: Any = (slice(None), *voxels.unbind(1))
+        result[place] = _votes(labels, voxels, offsets, weigh(sight))
+    if appearance > 0:
+        result[:, undecided] = _with_appearance(result[:, undecided], evidence.cropped(window), undecided, appearance)
+    return probabilities
+
+
+def _look_at(pairs: Pairs, undecided: Tensor, tile: tuple[slice, ...], look: Look, offsets: Tensor) -> Sight:
+    """Sight of the undecided voxels of `tile`, from pairs that are `look.margin` wider on every side."""
+    near = pairs.part(tuple(slice(part.start, part.stop + 2 * look.margin) for part in tile))
+    voxels = undecided[tile].nonzero() + look.margin
+    # Distances are wanted at the voxels of the tile: windows around them are enough.
+    at: Any = (slice(None), *(voxels - look.search).unbind(1))
+    distance = [window_distance(there, look.kernel, look.radius)[at] for there in _shifted(near, look.search, offsets)]
+    return Sight(look, near, voxels, offsets, torch.stack(distance))
+
+
+def _shifted(pairs: Pairs, search: int, offsets: Tensor) -> Iterator[Pairs]:
+    """The pairs less `search` voxels on every side, with the atlases' voxels at each offset in place of their own."""
+    shape = [side - 2 * search for side in pairs.fixed.shape[2:]]
+    still = tuple(slice(search, search + side) for side in shape)
+    for offset in offsets.tolist():
+        there = tuple(slice(search + o, search + o + side) for o, side in zip(offset, shape, strict=True))
+        yield Pairs(pairs.fixed[:, :, *still], pairs.moved[:, :, *there], pairs.inside[:, :, *there])
+
+
+def _votes(labels: Tensor, voxels: Tensor, offsets: Tensor, weights: Tensor) -> Tensor:
+    """Probabilities, `(label, m)`, at `voxels` `(m, n)` of `labels` `(atlas, label, *shape)` at each offset."""
+    last = voxels.new_tensor(labels.shape[2:]) - 1
+    votes = labels.new_zeros((labels.shape[1], len(voxels)))
+    for offset, weight in zip(offsets, weights, strict=True):
+        # Beyond the image no atlas is inside: the weight is zero and any voxel will do.
+        at: Any = (slice(None), *(voxels + offset).clamp_(min=0).minimum(last).unbind(1))
+        for own, share in zip(labels, weight, strict=True):
+            votes.addcmul_(own[at], share)
+    return votes.div_(votes.sum(0))
+
+
+def _with_appearance(votes: Tensor, evidence: Evidence, undecided: Tensor, exponent: float) -> Tensor:
+    """Votes `(label, m)` at the undecided voxels times the likelihood of their intensities, again summing to one."""
+    likelihood = appearance_likelihood(
+        evidence.fixed[undecided],
+        evidence.moved[:, undecided],
+        evidence.labels[:, :, undecided],
+        evidence.valid[:, undecided],
+    )
+    weighed = votes * likelihood.pow_(exponent)
+    return weighed.div_(weighed.sum(0))

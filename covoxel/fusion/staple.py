@@ -1,0 +1,164 @@
+"""STAPLE: how reliable each atlas is and what the truth is, each estimated from the other."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from covoxel.fusion.agreement import disagreement
+from covoxel.fusion.base import FUSION_RULES, Evidence, weighted_vote
+
+_WORK = 2**22  # float64 numbers of one quantity that are in memory at once
+Prior = Literal["global", "local"]
+
+
+@FUSION_RULES.register("staple")
+def staple(
+    evidence: Evidence,
+    *,
+    prior: Prior = "local",
+    trust: float = 0.9,
+    pseudo_count: float = 1.0,
+    agreed: bool = False,
+    tolerance: float = 1e-4,
+    iterations: int = 50,
+) -> Tensor:
+    """Probability of each label given what all atlases say and how they are in the habit of confusing labels.
+
+    By expectation maximisation: the confusion matrix `theta_i[l, s]`, how often atlas i says l where the truth is s,
+    from the truth so far, and `p(s) ∝ prior(s) prod_i theta_i[l_i, s]` from the matrices. An interpolated vote counts
+    as its parts do: `prod_l theta_i[l, s]^vote_l`. Computed in the log domain and counted in float64, at the voxels
+    where atlases disagree; where they agree the truth is what they agree on, and those voxels are counted once.
+
+    A label no atlas votes for at a voxel has probability zero there, whatever the matrices say.
+
+    Parameters
+    ----------
+    evidence
+        The warped atlases. Their intensities are not looked at.
+    prior
+        "global": share of all votes a label has; "local": share of the votes at the voxel.
+    trust
+        Diagonal of the first confusion matrices, between 1 / labels and 1.
+    pseudo_count
+        Voxels added to every column of a matrix, spread as the first matrices are: keeps those of a label that hardly
+        occurs from being decided by chance, and no probability is zero. Positive.
+    agreed
+        Whether voxels where all atlases agree are counted in the matrices.
+    tolerance
+        Largest change of any entry of the matrices at which the iteration ends.
+    iterations
+        The most iterations.
+
+    Returns
+    -------
+    Tensor
+        `(label, *shape)` probabilities. Beside the evidence the votes of the undecided voxels are held once more, and
+        32 MiB times a small number.
+
+    Raises
+    ------
+    ValueError
+        If a setting is out of its range.
+
+    References
+    ----------
+    Warfield et al., Simultaneous truth and performance level estimation (STAPLE): an algorithm for the validation of
+    image segmentation, IEEE TMI 2004; Commowick and Warfield, Incorporating priors on expert performance parameters
+    for segmentation validation and label fusion: a maximum a posteriori STAPLE, MICCAI 2010.
+    """
+    _check(prior, trust, pseudo_count, iterations)
+    probabilities = weighted_vote(evidence, evidence.valid.to(evidence.labels.dtype))
+    undecided = disagreement(evidence)
+    if not undecided.any():
+        return probabilities
+    votes = evidence.labels[:, :, undecided] * evidence.valid[:, None, undecided]
+    counted = agreed_counts(probabilities, evidence.valid, ~undecided)
+    frequency = votes.sum((0, 2), dtype=torch.float64) + counted.sum(0)
+    ballot = Ballot(votes, _log_prior(votes, prior, frequency))
+    first = _first_confusion(len(votes), votes.shape[1], trust).to(votes.device)
+    added = pseudo_count * first
+    if agreed:
+        added = added + torch.diag_embed(counted)
+    confusion = first
+    for _ in range(iterations):
+        counts = ballot.counts(confusion) + added
+        previous, confusion = confusion, counts / counts.sum(1, keepdim=True)
+        if float((confusion - previous).abs().amax()) <= tolerance:
+            break
+    probabilities[:, undecided] = ballot.truth(confusion)
+    return probabilities
+
+
+@dataclass(frozen=True, eq=False)
+class Ballot:
+    """The votes `(atlas, label, m)` at undecided voxels, zero where an atlas does not see, and the log of the prior.
+
+    The prior `(label, m)` is minus infinity where a label has no vote at all.
+    """
+
+    votes: Tensor
+    log_prior: Tensor
+
+    def truth(self, confusion: Tensor) -> Tensor:
+        """Probabilities, `(label, m)` float32, given matrices `(atlas, said, true)`."""
+        return torch.cat([truth.float() for _, truth in self._parts(confusion)], 1)
+
+    def counts(self, confusion: Tensor) -> Tensor:
+        """Voxels, `(atlas, said, true)` float64, expected to be of each kind given the matrices."""
+        total = torch.zeros_like(confusion)
+        for votes, truth in self._parts(confusion):
+            for count, own in zip(total, votes, strict=True):
+                count.addmm_(own.double(), truth.T)
+        return total
+
+    def _parts(self, confusion: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Votes and the truth they and the matrices make likely, float64, a number of voxels at a time."""
+        evidence_of = confusion.log().transpose(1, 2)
+        step = max(1, _WORK // self.votes.shape[1])
+        for votes, log_prior in zip(self.votes.split(step, 2), self.log_prior.split(step, 1), strict=True):
+            score = log_prior.double()
+            for log_likelihood, own in zip(evidence_of, votes, strict=True):
+                score.addmm_(log_likelihood, own.double())
+            yield votes, score.softmax(0)
+
+
+def agreed_counts(probabilities: Tensor, valid: Tensor, agreed: Tensor) -> Tensor:
+    """Voxels of each label, `(atlas, label)` float64, that an atlas sees and on which all who see agree.
+
+    Parameters
+    ----------
+    probabilities
+        `(label, *shape)`, what they agree on.
+    valid
+        `(atlas, *shape)` bool.
+    agreed
+        `(*shape)` bool, the voxels to count.
+    """
+    # Summed in float64: a float32 counts to 2^24 and no further.
+    rows = [[p[seen & agreed].sum(dtype=torch.float64) for p in probabilities] for seen in valid]
+    return torch.stack([torch.stack(row) for row in rows])
+
+
+def _first_confusion(atlases: int, labels: int, trust: float) -> Tensor:
+    eye = torch.eye(labels, dtype=torch.float64)
+    return (trust * eye + (1 - trust) / max(1, labels - 1) * (1 - eye)).expand(atlases, -1, -1).clone()
+
+
+def _log_prior(votes: Tensor, prior: Prior, frequency: Tensor) -> Tensor:
+    here = votes.sum(0)
+    share: Any = here / here.sum(0) if prior == "local" else (frequency / frequency.sum())[:, None].expand_as(here)
+    return torch.where(here > 0, share, 0.0).log().float()
+
+
+def _check(prior: str, trust: float, pseudo_count: float, iterations: int) -> None:
+    if prior not in ("global", "local"):
+        raise ValueError(f"prior must be 'global' or 'local', got {prior!r}")
+    if not 0 < trust < 1:
+        raise ValueError(f"trust must lie between 0 and 1, got {trust}")
+    if not pseudo_count > 0:
+        raise ValueError(f"pseudo_count must be positive, got {pseudo_count}")
+    if iterations < 1:
+        raise ValueError(f"iterations must be at least 1, got {iterations}")
