@@ -41,6 +41,7 @@ def _template() -> Template:
         number=text.number,
         significant=text.significant,
         short_paths=text.short_paths,
+        words=text.words,
         label_colour=label_colour,
     )
     environment.globals.update(count=text.count)

@@ -35,6 +35,7 @@ def _article(key: str, author: str, title: str, journal: str, year: int, at: str
     )
 
 
+_PAMI = "IEEE Transactions on Pattern Analysis and Machine Intelligence"
 _MEDIA, _TMI, _NI = "Medical Image Analysis", "IEEE Transactions on Medical Imaging", "NeuroImage"
 
 REFERENCES: dict[str, Reference] = {
@@ -114,6 +115,64 @@ REFERENCES: dict[str, Reference] = {
             "10.1109/TMI.2009.2014372",
         ),
         _article(
+            "warfield2004",
+            "Warfield, Simon K. and Zou, Kelly H. and Wells, William M.",
+            "Simultaneous truth and performance level estimation (STAPLE): an algorithm for the validation of image "
+            "segmentation",
+            _TMI,
+            2004,
+            "23:903–921",
+            "10.1109/TMI.2004.828354",
+        ),
+        _article(
+            "wang2013",
+            "Wang, Hongzhi and Suh, Jung W. and Das, Sandhitsu R. and Pluta, John B. and Craige, Caryne and "
+            "Yushkevich, Paul A.",
+            "Multi-atlas segmentation with joint label fusion",
+            _PAMI,
+            2013,
+            "35:611–623",
+            "10.1109/TPAMI.2012.143",
+        ),
+        _article(
+            "weihsbach2022",
+            "Weihsbach, Christian and Bigalke, Alexander and Kruse, Christian N. and Hempe, Hellena and "
+            "Heinrich, Mattias P.",
+            "DeepSTAPLE: learning to predict multimodal registration quality for unsupervised domain adaptation",
+            "Biomedical Image Registration",
+            2022,
+            "LNCS 13386:37–46",
+            "10.1007/978-3-031-11203-4_5",
+        ),
+        _article(
+            "kittler1998",
+            "Kittler, Josef and Hatef, Mohamad and Duin, Robert P. W. and Matas, Jiri",
+            "On combining classifiers",
+            _PAMI,
+            1998,
+            "20:226–239",
+            "10.1109/34.667881",
+        ),
+        _article(
+            "aljabar2009",
+            "Aljabar, Paul and Heckemann, Rolf A. and Hammers, Alexander and Hajnal, Joseph V. and Rueckert, Daniel",
+            "Multi-atlas based segmentation of brain images: atlas selection and its effect on accuracy",
+            _NI,
+            2009,
+            "46:726–738",
+            "10.1016/j.neuroimage.2009.02.018",
+        ),
+        _article(
+            "valindria2017",
+            "Valindria, Vanya V. and Lavdas, Ioannis and Bai, Wenjia and Kamnitsas, Konstantinos and "
+            "Aboagye, Eric O. and Rockall, Andrea G. and Rueckert, Daniel and Glocker, Ben",
+            "Reverse classification accuracy: predicting segmentation performance in the absence of ground truth",
+            _TMI,
+            2017,
+            "36:1597–1606",
+            "10.1109/TMI.2017.2665165",
+        ),
+        _article(
             "tustison2010",
             "Tustison, Nicholas J. and Avants, Brian B. and Cook, Philip A. and Zheng, Yuanjie and Egan, Alexander "
             "and Yushkevich, Paul A. and Gee, James C.",
@@ -157,6 +216,39 @@ METHODS: dict[str, Method] = {
         "The moved atlas labels were fused by a vote in which each atlas weighs, at each voxel, as much as its image "
         "resembles the case around that voxel.",
         ("artaechevarria2009",),
+    ),
+    "staple": Method(
+        "The moved atlas labels were fused by STAPLE: expectation maximisation estimates how reliable each atlas is "
+        "for each label, and the labels that follow.",
+        ("warfield2004",),
+    ),
+    "joint_label_fusion": Method(
+        "The moved atlas labels were fused by joint label fusion: at each voxel the weights make the expected error of "
+        "the vote least, given how likely two atlases are to be wrong together, as their images suggest.",
+        ("wang2013",),
+    ),
+    "data_parameters": Method(
+        "How far each atlas' label is to be trusted on each case was learned as one data parameter a pair while a "
+        "segmentation network was trained on all moved labels, and the consensus weighs each label by it.",
+        ("weihsbach2022",),
+    ),
+    "average": Method(
+        "The label probabilities of several fusion rules were averaged, and the most probable label kept.",
+        ("kittler1998",),
+    ),
+    "select": Method(
+        "For each case the result of the fusion rule with the highest predicted Dice was kept; the prediction uses no "
+        "true label of the case.",
+        ("valindria2017",),
+    ),
+    "calibration": Method(
+        "Predicted Dice rests on signs that need no true label, such as the agreement of atlases and rules; it was "
+        "calibrated by leave-one-out: each atlas was segmented from the others and compared with its own label.",
+        ("valindria2017",),
+    ),
+    "atlas_selection": Method(
+        "Before fusion, atlases that agree too little with a case or with the other atlases were left out of it.",
+        ("aljabar2009",),
     ),
     "dice": Method(
         "Agreement with the true labels is the Dice coefficient of each structure; the background is not a structure, "

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from covoxel.report.fusion_model import AtlasRow, CalibrationPoint, CurvePoint, LearningPoint
+
 DONE = "done"
 
 
@@ -75,6 +77,12 @@ class CaseReport:
         The structures.
     figures
         Image bytes (PNG, JPEG or WebP) by key, as `case_figures` returns them; an unknown key is its own caption.
+    rule
+        Fusion rule that made the result; empty where none did.
+    predicted_by_rule
+        Predicted Dice of the result of each candidate rule, 0 to 1.
+    atlases
+        What each atlas was worth to this case, those left out among them.
     """
 
     id: str
@@ -89,6 +97,9 @@ class CaseReport:
     flags: tuple[str, ...] = ()
     rows: tuple[StructureRow, ...] = ()
     figures: Mapping[str, bytes] = field(default_factory=dict)
+    rule: str = ""
+    predicted_by_rule: Mapping[str, float] = field(default_factory=dict)
+    atlases: tuple[AtlasRow, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -129,6 +140,12 @@ class Report:
         "cpu", "NVIDIA H200" …
     notes
         Further sentences for the reader, shown under the headline.
+    calibration
+        Predicted against true Dice of the atlases, each segmented from the others.
+    atlas_curve
+        Dice against the number of atlases.
+    learning
+        Learning curve of the data parameters, in the order of its steps.
     """
 
     title: str
@@ -142,3 +159,6 @@ class Report:
     versions: Mapping[str, str] = field(default_factory=dict)
     device: str = ""
     notes: tuple[str, ...] = ()
+    calibration: tuple[CalibrationPoint, ...] = ()
+    atlas_curve: tuple[CurvePoint, ...] = ()
+    learning: tuple[LearningPoint, ...] = ()

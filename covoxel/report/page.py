@@ -5,11 +5,12 @@ from dataclasses import dataclass
 
 from covoxel.metrics.summary import Summary, summarise
 from covoxel.report import plots, text
+from covoxel.report.fusion_page import FusionView, fusion_components, fusion_of
 from covoxel.report.methods import Reference, describe
-from covoxel.report.model import DONE, CaseReport, Report
+from covoxel.report.model import Report
 from covoxel.report.palette import label_colour
-from covoxel.report.pictures import Picture, pictures_of
 from covoxel.report.plots import Axis, Cloud, Point, Strip, strip
+from covoxel.report.views import CaseView, views_of
 
 LOWEST = 6
 ACCENT = "var(--accent)"
@@ -23,31 +24,6 @@ class Card:
     value: str
     beside: tuple[str, ...]
     alarm: bool = False
-
-
-@dataclass(frozen=True)
-class CaseView:
-    """A case as it is laid out."""
-
-    case: CaseReport
-    anchor: str
-    dice: float | None
-    confidence: float | None
-    score: float | None
-    score_name: str
-    facts: tuple[tuple[str, str], ...]
-    pictures: tuple[Picture, ...]
-    left_out: bool
-
-    @property
-    def problem(self) -> bool:
-        """Whether the case has no result."""
-        return self.case.status != DONE
-
-    @property
-    def point(self) -> Point:
-        """Its score, for the plots."""
-        return Point(self.score or 0.0, self.case.id, self.anchor)
 
 
 @dataclass(frozen=True)
@@ -74,6 +50,7 @@ class Page:
     volumes: tuple[Strip, ...]
     transforms: tuple[Strip, ...]
     clouds: tuple[Cloud, ...]
+    fusion: FusionView | None
     stages: tuple[StageView, ...]
     methods: str
     references: tuple[Reference, ...]
@@ -83,11 +60,11 @@ class Page:
 
 def page_of(report: Report, figure_budget_bytes: int) -> Page:
     """The page of a report; figures are embedded, worst cases first, within the budget."""
-    cases = _views(report.cases, figure_budget_bytes)
+    cases = views_of(report.cases, figure_budget_bytes)
     done = [view for view in cases if not view.problem]
     scored = [view for view in done if view.score is not None]
     measured = any(view.dice is not None for view in done)
-    components = (*report.components, *(("dice",) if measured else ()))
+    components = (*report.components, *fusion_components(report), *(("dice",) if measured else ()))
     methods, references = describe(components)
     return Page(
         report=report,
@@ -100,73 +77,13 @@ def page_of(report: Report, figure_budget_bytes: int) -> Page:
         volumes=_volumes(done),
         transforms=_transforms(done),
         clouds=_clouds(scored),
+        fusion=fusion_of(report, done),
         stages=_stages(report),
         methods=methods,
         references=references,
         settings=tuple(text.flatten(report.settings)),
         score_name=scored[0].score_name if scored else "",
     )
-
-
-def _views(cases: Sequence[CaseReport], budget: int) -> tuple[CaseView, ...]:
-    scored = [(case, *_score(case)) for case in cases]
-    scored.sort(key=lambda item: (item[0].status == DONE, item[1] is None, item[1] or 0.0, item[0].id))
-    views = []
-    for i, (case, score, score_name) in enumerate(scored):
-        pictures = pictures_of(case.figures, case.id)
-        cost = sum(len(picture.source) for picture in pictures)
-        left_out = cost > budget
-        budget = budget if left_out else budget - cost
-        views.append(
-            CaseView(
-                case=case,
-                anchor=f"case-{i + 1}",
-                dice=_dice_of(case),
-                confidence=_confidence_of(case),
-                score=score,
-                score_name=score_name,
-                facts=tuple(_facts(case)),
-                pictures=() if left_out else pictures,
-                left_out=left_out,
-            )
-        )
-    return tuple(views)
-
-
-def _score(case: CaseReport) -> tuple[float | None, str]:
-    """The number cases are ordered by: measured Dice, else predicted, else confidence."""
-    for value, name in (
-        (_dice_of(case), "Dice"),
-        (case.predicted_dice, "predicted Dice"),
-        (_confidence_of(case), "confidence"),
-    ):
-        if text.known(value):
-            return value, name
-    return None, ""
-
-
-def _mean(values: Iterable[float | None]) -> float | None:
-    summary = summarise(value for value in values if value is not None)
-    return summary.mean if summary.n else None
-
-
-def _dice_of(case: CaseReport) -> float | None:
-    return _mean(row.dice for row in case.rows)
-
-
-def _confidence_of(case: CaseReport) -> float | None:
-    return case.confidence if text.known(case.confidence) else _mean(row.confidence for row in case.rows)
-
-
-def _facts(case: CaseReport) -> Iterable[tuple[str, str]]:
-    if text.known(case.predicted_dice):
-        yield "Predicted Dice", text.number(case.predicted_dice)
-    if text.known(case.folded_percent):
-        yield "Folded voxels", text.percent(case.folded_percent)
-    if text.known(case.sd_log_jacobian):
-        yield "SD of log Jacobian", text.number(case.sd_log_jacobian)
-    if text.known(case.seconds):
-        yield "Time", text.duration(case.seconds)
 
 
 def _cards(report: Report, cases: Sequence[CaseView]) -> Iterable[Card]:
@@ -177,6 +94,8 @@ def _cards(report: Report, cases: Sequence[CaseView]) -> Iterable[Card]:
     yield Card("Cases done", f"{len(cases) - len(problems)} of {len(cases)}", tuple(words), bool(problems))
     done = [view for view in cases if not view.problem]
     yield from _quality_card("Dice", summarise(v.dice for v in done if v.dice is not None))
+    predicted = (v.case.predicted_dice for v in done)
+    yield from _quality_card("Predicted Dice", summarise(value for value in predicted if value is not None))
     yield from _quality_card("Confidence", summarise(v.confidence for v in done if v.confidence is not None))
     folds = summarise(v.case.folded_percent for v in done if v.case.folded_percent is not None)
     if folds.n:

@@ -122,13 +122,35 @@ def strip(
 
 
 @dataclass(frozen=True)
+class Line:
+    """A straight line on a plot: from and to, percent from the left and from the top."""
+
+    x1: float
+    y1: float
+    x2: float
+    y2: float
+    kind: str
+
+
+@dataclass(frozen=True)
 class Cloud:
-    """A plot of dots over two axes; ticks are a position and its text."""
+    """A plot of dots over two axes; ticks are a position and its text, crosses are dots of a second kind."""
 
     dots: tuple[Dot, ...]
     x_ticks: tuple[tuple[float, str], ...]
     y_ticks: tuple[tuple[float, str], ...]
     caption: str
+    lines: tuple[Line, ...] = ()
+    crosses: tuple[Dot, ...] = ()
+    x_name: str = ""
+    y_name: str = ""
+    key: tuple[tuple[str, str], ...] = ()
+    tall: bool = False
+
+    @property
+    def linked(self) -> bool:
+        """Whether its dots lead to their cases."""
+        return any(dot.anchor for dot in self.dots)
 
 
 def ranked(points: Sequence[Point], caption: str) -> Cloud:
@@ -140,7 +162,7 @@ def ranked(points: Sequence[Point], caption: str) -> Cloud:
         Dot(across.at(i), round(100 - axis.at(p.value), 2), f"{p.name}: {p.value:.3f}", p.anchor)
         for i, p in enumerate(order)
     )
-    return Cloud(dots, (), _ticks_up(axis), caption)
+    return Cloud(dots, (), ticks_up(axis), caption)
 
 
 def scatter(pairs: Sequence[tuple[Point, Point]], caption: str) -> Cloud:
@@ -151,7 +173,7 @@ def scatter(pairs: Sequence[tuple[Point, Point]], caption: str) -> Cloud:
         Dot(x_axis.at(x.value), round(100 - y_axis.at(y.value), 2), f"{x.name}: {x.value:.3f}, {y.value:.3f}", x.anchor)
         for x, y in pairs
     )
-    return Cloud(dots, tuple((x_axis.at(tick), f"{tick:g}") for tick in x_axis.ticks), _ticks_up(y_axis), caption)
+    return Cloud(dots, tuple((x_axis.at(tick), f"{tick:g}") for tick in x_axis.ticks), ticks_up(y_axis), caption)
 
 
 def spearman(pairs: Sequence[tuple[float, float]]) -> float:
@@ -162,12 +184,13 @@ def spearman(pairs: Sequence[tuple[float, float]]) -> float:
     return float(np.corrcoef(ranks)[0, 1])
 
 
+def ticks_up(axis: Axis) -> tuple[tuple[float, str], ...]:
+    """Ticks of an upright axis."""
+    return tuple((round(100 - axis.at(tick), 2), f"{tick:g}") for tick in axis.ticks)
+
+
 def _ranks(values: "np.ndarray[tuple[int, ...], np.dtype[np.float64]]") -> list[float]:
     return [float((values < v).sum() + ((values == v).sum() + 1) / 2) for v in values]
-
-
-def _ticks_up(axis: Axis) -> tuple[tuple[float, str], ...]:
-    return tuple((round(100 - axis.at(tick), 2), f"{tick:g}") for tick in axis.ticks)
 
 
 def _round_step(rough: float) -> float:

@@ -2,7 +2,8 @@
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from os.path import commonprefix
 
 MISSING = "–"
 _IN_QUOTES = re.compile(r"(?P<quote>['\"])(?P<path>/[^'\"]+)(?P=quote)")
@@ -54,7 +55,21 @@ def duration(seconds: float | None) -> str:
 
 def count(n: int, noun: str) -> str:
     """`n` and its noun in the singular or plural."""
-    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}{'es' if noun.endswith('s') else 's'}"
+
+
+def words(name: str) -> str:
+    """The name of a component as people write it."""
+    return name.replace("_", " ").strip()
+
+
+def without_shared_start(names: Sequence[str]) -> tuple[str, dict[str, str]]:
+    """What all `names` start with, up to a separator, and each name without it; nothing is cut from a lone name."""
+    shared = commonprefix(names) if len(set(names)) > 1 else ""
+    shared = shared[: max(shared.rfind(mark) for mark in "_-. ") + 1]
+    if len(shared) < 4 or shared in names:
+        shared = ""
+    return shared, {name: name[len(shared) :] for name in names}
 
 
 def short_paths(words: str) -> str:
