@@ -8,7 +8,7 @@ import numpy as np
 from covoxel.report import text
 from covoxel.report.plots import Axis, Cloud, Dot, Line, ticks_up
 
-POINTS_AT_MOST = 150
+POINTS_AT_MOST, DOTTED_AT_MOST = 150, 40
 
 
 @dataclass(frozen=True)
@@ -86,8 +86,9 @@ def curve(points: Sequence[Reached], caption: str, x_name: str, y_name: str) -> 
         for p in points
         if p.low is not None and p.high is not None
     ]
+    dotted = points if len(points) <= DOTTED_AT_MOST else ()
     return Cloud(
-        dots=tuple(Dot(x_axis.at(p.at), up(p.value), f"{p.at:g}: {p.value:.4g}", "") for p in points),
+        dots=tuple(Dot(x_axis.at(p.at), up(p.value), f"{p.at:g}: {p.value:.4g}", "") for p in dotted),
         x_ticks=tuple((x_axis.at(tick), f"{tick:g}") for tick in x_axis.ticks if tick == round(tick)),
         y_ticks=ticks_up(y_axis),
         caption=caption,

@@ -115,11 +115,11 @@ def _left_out(done: Sequence[CaseView]) -> Iterable[LeftOut]:
     for view in done:
         for atlas in view.left_out_atlases:
             reasons.setdefault(atlas.id, Counter())[atlas.rejected] += 1
-    for atlas, counted in sorted(reasons.items(), key=lambda item: (-item[1].total(), item[0])):
+    for name, counted in sorted(reasons.items(), key=lambda item: (-item[1].total(), item[0])):
         common = counted.most_common(REASONS_SHOWN)
         words = tuple((reason, text.count(n, "case") if len(counted) > 1 else "") for reason, n in common)
-        cases = f"{counted.total()} of {text.count(offered[atlas], 'case')}"
-        yield LeftOut(atlas, cases, words, len(counted) - len(common))
+        cases = f"{counted.total()} of {text.count(offered[name], 'case')}"
+        yield LeftOut(name, cases, words, len(counted) - len(common))
 
 
 def _predictions(report: Report, done: Sequence[CaseView]) -> Iterable[Cloud]:

@@ -10,7 +10,7 @@ from covoxel.report.plots import Axis
 from covoxel.report.views import CaseView
 
 LEVELS = 10
-NUMBERS_ON_PHONES, NUMBERS_AT_ALL = 9, 32
+NUMBERS_ON_PHONES, NUMBERS_AT_ALL = 10, 32
 
 
 @dataclass(frozen=True)

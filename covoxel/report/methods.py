@@ -126,8 +126,8 @@ REFERENCES: dict[str, Reference] = {
         ),
         _article(
             "wang2013",
-            "Wang, Hongzhi and Suh, Jung W. and Das, Sandhitsu R. and Pluta, John B. and Craige, Caryne and "
-            "Yushkevich, Paul A.",
+            "Wang, Hongzhi and Suh, Jung W. and "  # codespell:ignore suh
+            "Das, Sandhitsu R. and Pluta, John B. and Craige, Caryne and Yushkevich, Paul A.",
             "Multi-atlas segmentation with joint label fusion",
             _PAMI,
             2013,
