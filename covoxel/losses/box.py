@@ -1,7 +1,10 @@
 """Box sums over a cubic window: shifted sums for small windows, running sums for large ones."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.autograd import Function
 
 _SHIFTED_UP_TO = 4
 """Largest radius for which adding shifted copies is the quicker way (measured on two CPUs of today)."""
@@ -20,13 +23,28 @@ def box_sum(x: Tensor, radius: int) -> Tensor:
     Returns
     -------
     Tensor
-        As `x`. An axis costs `2 radius` additions in place, or for large windows one running sum and one difference.
+        As `x`. An axis costs `2 radius` additions in place, or for large windows one running sum and one difference;
+        the gradient, which is the box sum of the gradient, costs the same and keeps nothing in memory.
     """
     if radius == 0:
         return x
-    for axis in range(2, x.ndim):
-        x = _shifted_sum(x, radius, axis) if radius <= _SHIFTED_UP_TO else _running_sum(x, radius, axis)
-    return x
+    total: Tensor = _BoxSum.apply(x, radius)  # type: ignore[no-untyped-call]
+    return total
+
+
+class _BoxSum(Function):
+    """The sum and its gradient: whom a voxel is summed into are those it sums."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, radius: int) -> Tensor:
+        ctx.radius = radius
+        for axis in range(2, x.ndim):
+            x = _shifted_sum(x, radius, axis) if radius <= _SHIFTED_UP_TO else _running_sum(x, radius, axis)
+        return x
+
+    @staticmethod
+    def backward(ctx: Any, *grad: Tensor) -> tuple[Tensor, None]:
+        return box_sum(grad[0], ctx.radius), None
 
 
 def _shifted_sum(x: Tensor, radius: int, axis: int) -> Tensor:

@@ -139,7 +139,7 @@ def test_it_is_documented_with_a_reference_or_a_formula(similarity: Similarity) 
     assert "References" in text or "math:" in text
 
 
-@pytest.mark.parametrize("name", ["lncc", "nmi", "mind"])
+@pytest.mark.parametrize("name", ["lncc", "multi_resolution_ncc", "nmi", "mi", "mind", "ngf"])
 def test_measures_for_modalities_do_not_mind_an_inverted_contrast(name: str, shape: tuple[int, ...]) -> None:
     fixed = texture(shape)
     mask = torch.ones_like(fixed).expand(4, *fixed.shape[1:])

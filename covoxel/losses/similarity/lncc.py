@@ -55,7 +55,6 @@ class _LocalCorrelation(Function):
         return gradient * scale, None
 
 
-@SIMILARITIES.register("lncc")
 def lncc(fixed: Tensor, mask: Tensor, *, radius: int = 2) -> MovedLoss:
     r"""One minus the mean squared local correlation.
 
@@ -88,3 +87,6 @@ def lncc(fixed: Tensor, mask: Tensor, *, radius: int = 2) -> MovedLoss:
         return 1 - correlation
 
     return loss
+
+
+SIMILARITIES.register("lncc")(lncc)

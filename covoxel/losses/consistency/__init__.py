@@ -1,0 +1,1 @@
+"""Agreement of transforms with each other, there and back: `CONSISTENCY` of `covoxel.losses.base`."""

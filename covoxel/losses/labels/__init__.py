@@ -1,0 +1,1 @@
+"""Agreement of probabilities with labels: `LABEL_LOSSES` of `covoxel.losses.base`."""

@@ -1,0 +1,1 @@
+"""Penalties on what is no likely transform: `REGULARISERS`, `AFFINE_REGULARISERS` of `covoxel.losses.base`."""
