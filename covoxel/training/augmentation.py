@@ -1,0 +1,89 @@
+"""Augmentation: random affine and smooth warps of an image with its labels, and noise on its intensities."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from covoxel.spatial import sample, voxel_coordinates
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How much images are changed. All zeros change nothing.
+
+    Parameters
+    ----------
+    rotation_rad, scale, shift
+        Standard deviations of the rotation about each axis, of the logarithm of the size along each, and of the shift
+        as a part of each side.
+    warp_vox
+        Standard deviation, voxels, of the displacements of the control points of the cubic B-spline.
+    control_vox
+        Distance of the control points.
+    noise
+        Largest standard deviation of the noise; that of the image is 1.
+    gain
+        Standard deviation of the logarithm of the contrast, and of the brightness.
+    """
+
+    rotation_rad: float = 0.1
+    scale: float = 0.05
+    shift: float = 0.02
+    warp_vox: float = 1.0
+    control_vox: float = 8.0
+    noise: float = 0.1
+    gain: float = 0.1
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if not (math.isfinite(value) and value >= 0):
+                raise ValueError(f"{name} must be finite and not negative, got {value}")
+        if self.control_vox < 1:
+            raise ValueError(f"control_vox must be at least 1, got {self.control_vox}")
+
+
+def augment(image: Tensor, labels: Tensor, how: Augmentation, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """`image` `(*shape)` and its `labels` `(label, *shape)`, warped by one random map; the image noisy as well.
+
+    Labels beyond the border weigh nothing; the image's border is repeated. Draws from `generator`, which is on the
+    CPU whatever the device.
+    """
+    coordinates = _random_map(tuple(image.shape), how, generator).to(image)
+    moved = sample(image[None, None], coordinates)[0, 0]
+    moved_labels = sample(labels[None], coordinates, padding="zeros")[0]
+    gain, offset, level = torch.randn(2, generator=generator).tolist() + torch.rand(1, generator=generator).tolist()
+    noise = torch.randn(image.shape, generator=generator).to(image)
+    return moved * math.exp(how.gain * gain) + how.gain * offset + how.noise * level * noise, moved_labels
+
+
+def _random_map(shape: tuple[int, ...], how: Augmentation, generator: torch.Generator) -> Tensor:
+    """Voxel coordinates `(1, n, *shape)` of a random affine map about the centre, then a random smooth warp."""
+    n = len(shape)
+    skew = torch.randn((n, n), generator=generator) * how.rotation_rad
+    stretch = torch.diag(torch.randn(n, generator=generator) * how.scale)
+    linear = torch.linalg.matrix_exp(skew.tril(-1) - skew.tril(-1).T + stretch)
+    sides = torch.tensor(shape, dtype=torch.float32).view(-1, *[1] * n)
+    centre = (sides - 1) / 2
+    shift = torch.randn(n, generator=generator).view_as(sides) * how.shift * sides
+    identity = voxel_coordinates(shape, torch.zeros(()))[0]
+    moved = torch.einsum("cd,d...->c...", linear, identity - centre) + centre + shift
+    return (moved + b_spline(shape, how, generator))[None]
+
+
+def b_spline(shape: tuple[int, ...], how: Augmentation, generator: torch.Generator) -> Tensor:
+    """Displacement, voxels, `(n, *shape)`: the cubic B-spline of random control points."""
+    field = torch.randn((len(shape), *(math.ceil(side / how.control_vox) + 3 for side in shape)), generator=generator)
+    for axis, side in enumerate(shape, start=1):
+        field = (field.movedim(axis, -1) @ _basis(side, field.shape[axis], how.control_vox)).movedim(-1, axis)
+    return field * how.warp_vox
+
+
+def _basis(side: int, controls: int, control_vox: float) -> Tensor:
+    """Values of the cubic B-spline of each control point at each voxel, `(controls, side)`; each column sums to one."""
+    distance = (torch.arange(side)[None] / control_vox + 1 - torch.arange(controls)[:, None]).abs()
+    near = 2 / 3 - distance**2 + distance**3 / 2
+    far = functional.relu(2 - distance) ** 3 / 6
+    return torch.where(distance < 1, near, far)

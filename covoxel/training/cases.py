@@ -1,0 +1,80 @@
+"""What training is given: an image with the label maps that its atlases propagated to it, and cohorts of such."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from covoxel.fusion import Evidence
+from covoxel.fusion.base import smallest_winner
+
+
+@dataclass(frozen=True, eq=False)
+class PairedCase:
+    """One image and its propagated label maps: a pair of fixed image and atlas each.
+
+    Parameters
+    ----------
+    id
+        Name of the case, unique in its cohort.
+    fixed
+        `(*shape)` intensities, 2-D or 3-D.
+    label_maps
+        `(atlas, *shape)` of an integer type: places in the cohort's ascending list of label values, 0 is background.
+    valid
+        `(atlas, *shape)` bool, inside the atlas' field of view.
+    atlas_ids
+        Name of each atlas, unique in the case.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not belong together, a map is not of an integer type, names are not unique, or an intensity is
+        not finite.
+    """
+
+    id: str
+    fixed: Tensor
+    label_maps: Tensor
+    valid: Tensor
+    atlas_ids: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        shape, atlases = tuple(self.fixed.shape), len(self.atlas_ids)
+        if len(shape) not in (2, 3) or atlases < 1:
+            raise ValueError(f"case {self.id}: fixed must be 2-D or 3-D with an atlas or more, got {shape}, {atlases}")
+        for name, got in (("label_maps", self.label_maps), ("valid", self.valid)):
+            if tuple(got.shape) != (atlases, *shape):
+                raise ValueError(f"case {self.id}: {name} must have shape {(atlases, *shape)}, got {tuple(got.shape)}")
+        if self.label_maps.is_floating_point() or self.label_maps.dtype == torch.bool:
+            raise ValueError(f"case {self.id}: label_maps must be of an integer type, got {self.label_maps.dtype}")
+        if self.valid.dtype != torch.bool:
+            raise ValueError(f"case {self.id}: valid must be boolean, got {self.valid.dtype}")
+        if len(set(self.atlas_ids)) != atlases:
+            raise ValueError(f"case {self.id}: atlas_ids must be unique, got {self.atlas_ids}")
+        if not self.fixed.isfinite().all():
+            raise ValueError(f"case {self.id}: every intensity must be finite")
+
+
+class PairedCases(Protocol):
+    """A cohort: any object with a length and items, a list for one. Items may be read from disk when asked for."""
+
+    def __len__(self) -> int:
+        """Number of cases."""
+        ...
+
+    def __getitem__(self, index: int, /) -> PairedCase:
+        """The case at `index`, the same at every call."""
+        ...
+
+
+def paired_case(case_id: str, evidence: Evidence, atlas_ids: Sequence[str]) -> PairedCase:
+    """The evidence of `covoxel.fusion` as training wants it: each atlas' likeliest label at each voxel.
+
+    A tie goes to the smallest label. Takes one or two bytes a voxel and atlas.
+    """
+    kind = torch.uint8 if evidence.values.numel() <= 256 else torch.int16
+    maps = torch.stack([smallest_winner(labels).to(kind) for labels in evidence.labels])
+    return PairedCase(case_id, evidence.fixed, maps, evidence.valid, tuple(atlas_ids))

@@ -1,0 +1,323 @@
+"""Training of a segmentation network and the data parameters of its cohort; can be stopped and taken up at any step."""
+
+import hashlib
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from covoxel.training.augmentation import augment
+from covoxel.training.cases import PairedCase, PairedCases
+from covoxel.training.checkpoint import load_checkpoint, save_checkpoint
+from covoxel.training.data_parameters import DataParameters
+from covoxel.training.losses import (
+    data_parameter_loss,
+    label_weights,
+    risk,
+    soft_cross_entropy,
+    spatial_cross_entropy,
+)
+from covoxel.training.settings import TrainingSettings
+from covoxel.training.survey import Survey, standardised, survey
+
+Progress = Callable[[int, int, float], None]
+"""Called after each step with the steps done, the steps in all, and the network's loss."""
+
+
+class TrainingDivergedError(ArithmeticError):
+    """A loss or a gradient was not finite; the message names the case, the step and what is kept."""
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """What training leaves.
+
+    Parameters
+    ----------
+    network
+        In evaluation mode.
+    parameters
+        The learnt data parameters.
+    curve
+        One row an epoch: `epoch`, `step`, `learning_rate`, `loss` (of the network), and over the pairs that the data
+        parameters learnt from, `pair_cross_entropy`, `risk`, then `parameter_mean` and `parameter_sd`.
+    """
+
+    network: nn.Module
+    parameters: DataParameters
+    curve: pd.DataFrame
+
+    @property
+    def weights(self) -> pd.DataFrame:
+        """One row a pair: `case`, `atlas`, `parameter`, `confidence`."""
+        return self.parameters.table()
+
+
+def train(
+    network: nn.Module,
+    cases: PairedCases,
+    *,
+    labels: int,
+    settings: TrainingSettings | None = None,
+    device: str = "cpu",
+    checkpoint: Path | None = None,
+    checkpoint_steps: int = 50,
+    progress: Progress | None = None,
+) -> Trained:
+    """Train `network` on propagated labels and learn how far each of them can be trusted.
+
+    Parameters
+    ----------
+    network
+        From `(batch, 1, *shape)` to logits `(batch, labels, *shape)`; changed in place. Images of a step go through
+        it one by one, so that they need not have one size; it must not depend on the others of its batch.
+    cases
+        The cohort; read anew whenever a case is due.
+    labels
+        Number of labels, background included.
+    settings
+        See `TrainingSettings`.
+    device
+        Where to compute.
+    checkpoint
+        File of the state, written every `checkpoint_steps` steps and at the end. If it exists, training goes on from
+        there, and ends with the same bits (on a CPU, with the same number of threads) as if it had not been stopped.
+    checkpoint_steps
+        Steps between checkpoints.
+    progress
+        Told after every step.
+
+    Returns
+    -------
+    Trained
+
+    Raises
+    ------
+    ValueError
+        If the cohort is not fit to train on, or the checkpoint belongs to another training.
+    TrainingDivergedError
+        If a loss or gradient is not finite. The last checkpoint stays.
+
+    Notes
+    -----
+    Every step draws from generators that its own number seeds, so nothing of theirs needs to be kept.
+
+    References
+    ----------
+    Weihsbach et al., DeepSTAPLE: learning to predict multimodal registration quality for unsupervised domain
+    adaptation, WBIR 2022.
+    """
+    if checkpoint_steps < 1:
+        raise ValueError(f"checkpoint_steps must be 1 or more, got {checkpoint_steps}")
+    training = _Training(network, cases, survey(cases, labels), labels, settings or TrainingSettings(), device)
+    if checkpoint is not None and Path(checkpoint).exists():
+        training.load(Path(checkpoint))
+    devices = [torch.device(device)] if torch.device(device).type == "cuda" else []
+    with torch.random.fork_rng(devices):
+        while training.done < training.steps:
+            loss = training.step()
+            last = training.done == training.steps
+            if checkpoint is not None and (last or training.done % checkpoint_steps == 0):
+                training.save(Path(checkpoint))
+            if progress is not None:
+                progress(training.done, training.steps, loss)
+    network.eval()
+    return Trained(network, training.parameters, pd.DataFrame(training.curve))
+
+
+class _Training:
+    """State of a training, and its steps."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        cases: PairedCases,
+        about: Survey,
+        labels: int,
+        settings: TrainingSettings,
+        device: str,
+    ) -> None:
+        self.cases, self.labels, self.settings, self.device = cases, labels, settings, torch.device(device)
+        self.network = network.to(self.device)
+        self.parameters = DataParameters(about.pairs).to(self.device)
+        self.factors = about.factors(fixed=settings.fixed_weighting).to(self.device)
+        weight = about.class_weight(settings.class_power)
+        self.unit = about.unit(weight)
+        self.class_weight = weight.to(self.device)
+        self.network_optimiser = torch.optim.AdamW(
+            network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+        )
+        self.parameter_optimiser = torch.optim.SparseAdam(
+            list(self.parameters.parameters()), lr=settings.parameter_rate, eps=max(1e-8, settings.damping * self.unit)
+        )
+        self.steps_per_epoch = -(-len(cases) // settings.batch)
+        self.steps = self.steps_per_epoch * settings.epochs
+        self.done = 0
+        self.sums: dict[str, float] = {}
+        self.curve: list[dict[str, float]] = []
+
+    # One step
+
+    def step(self) -> float:
+        """Train on the next batch; the network's mean loss."""
+        epoch, place = divmod(self.done, self.steps_per_epoch)
+        order = torch.randperm(len(self.cases), generator=self._generator("order", epoch)).tolist()
+        batch = [self._drawn(i, epoch) for i in order[place * self.settings.batch :][: self.settings.batch]]
+        torch.manual_seed(_seed(self.settings.seed, "network", self.done))
+        self.network_optimiser.param_groups[0]["lr"] = self.settings.learning_rate * self.settings.decay**epoch
+        learning = epoch >= self.settings.warm_up
+        inline = learning and self.settings.mode == "inline"
+        loss = self._network_step(batch, inline)
+        if learning and not inline:
+            self._parameter_step(batch)
+        self.done += 1
+        self._tally(loss=loss)
+        if place == self.steps_per_epoch - 1:
+            self._close_epoch(epoch)
+        return loss
+
+    def _drawn(self, index: int, epoch: int) -> tuple[PairedCase, torch.Generator]:
+        """The case at `index`, with the pairs and the generator of this epoch."""
+        case, generator = self.cases[index], self._generator("case", epoch, index)
+        most, atlases = self.settings.pairs, len(case.atlas_ids)
+        if most is not None and most < atlases:
+            kept = sorted(torch.randperm(atlases, generator=generator)[:most].tolist())
+            names = tuple(case.atlas_ids[k] for k in kept)
+            case = PairedCase(case.id, case.fixed, case.label_maps[kept], case.valid[kept], names)
+        moved = (case.fixed.to(self.device), case.label_maps.to(self.device), case.valid.to(self.device))
+        return PairedCase(case.id, standardised(moved[0]), moved[1], moved[2], case.atlas_ids), generator
+
+    def _network_step(self, batch: list[tuple[PairedCase, torch.Generator]], inline: bool) -> float:
+        """Step (i): the network learns from all pairs alike, or, inline, both from one weighted loss."""
+        self.network.train()
+        self.network_optimiser.zero_grad()
+        self.parameter_optimiser.zero_grad()
+        pairs, total = sum(len(case.atlas_ids) for case, _ in batch), 0.0
+        for case, generator in batch:
+            weights = torch.ones(len(case.atlas_ids), device=self.device)
+            if inline:
+                places = self.parameters.places(case.id, case.atlas_ids)
+                confidence = self.parameters(places)
+                weights = confidence * self.factors[places]
+            targets = label_weights(case.label_maps, case.valid, weights, self.labels)
+            image, targets = augment(case.fixed, targets, self.settings.augmentation, generator)
+            log_probabilities = self._log_probabilities(image)
+            loss = soft_cross_entropy(log_probabilities, targets, self.class_weight)
+            total += self._finite(loss.detach(), case)
+            if inline:
+                loss = loss - self._risk(log_probabilities.detach(), case) * confidence.sum()
+            loss.backward()  # type: ignore[no-untyped-call]
+        self._descend(pairs, batch)
+        if inline:
+            self.parameter_optimiser.step()  # type: ignore[no-untyped-call]
+        return total / pairs
+
+    def _descend(self, pairs: int, batch: list[tuple[PairedCase, torch.Generator]]) -> None:
+        for weight in self.network.parameters():
+            if weight.grad is not None:
+                weight.grad /= pairs
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.clip)
+        self._finite(norm, *(case for case, _ in batch))
+        self.network_optimiser.step()
+
+    def _parameter_step(self, batch: list[tuple[PairedCase, torch.Generator]]) -> None:
+        """Step (ii): through the network as it now is, which stays as it is, the data parameters alone learn."""
+        self.network.eval()
+        self.parameter_optimiser.zero_grad()
+        for case, _ in batch:
+            with torch.no_grad():
+                log_probabilities = self._log_probabilities(case.fixed)
+                cost = spatial_cross_entropy(log_probabilities, case.label_maps, case.valid, self.class_weight)
+            places = self.parameters.places(case.id, case.atlas_ids)
+            confidence = self.parameters(places)
+            loss = data_parameter_loss(cost * self.factors[places], confidence)
+            loss = loss - self._risk(log_probabilities, case) * confidence.sum()
+            self._finite(loss.detach(), case)
+            loss.backward()
+            self._tally(pair_cross_entropy=float(cost.mean()))
+        self.parameter_optimiser.step()  # type: ignore[no-untyped-call]
+
+    def _log_probabilities(self, image: Tensor) -> Tensor:
+        logits: Tensor = self.network(image[None, None])
+        return logits[0].float().log_softmax(0)
+
+    def _risk(self, log_probabilities: Tensor, case: PairedCase) -> Tensor:
+        share = risk(log_probabilities, case.valid, self.class_weight)
+        self._tally(risk=float(share))
+        return share if self.settings.risk else torch.zeros_like(share)
+
+    def _finite(self, value: Tensor, *cases: PairedCase) -> float:
+        number = float(value)
+        if not math.isfinite(number):
+            names = ", ".join(case.id for case in cases)
+            raise TrainingDivergedError(
+                f"training diverged at step {self.done + 1} of {self.steps}, case {names}: its loss or gradient is "
+                f"{number}; the last checkpoint is kept, and a smaller learning_rate may help"
+            )
+        return number
+
+    def _generator(self, *key: str | int) -> torch.Generator:
+        return torch.Generator().manual_seed(_seed(self.settings.seed, *key))
+
+    # The learning curve
+
+    def _tally(self, **values: float) -> None:
+        for name, value in values.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+            self.sums[f"{name} count"] = self.sums.get(f"{name} count", 0.0) + 1
+
+    def _close_epoch(self, epoch: int) -> None:
+        names = ("loss", "pair_cross_entropy", "risk")
+        means = {n: self.sums[n] / self.sums[f"{n} count"] if n in self.sums else math.nan for n in names}
+        raw = self.parameters.embedding.weight.detach().double()
+        rate = self.network_optimiser.param_groups[0]["lr"]
+        self.curve.append(
+            {"epoch": epoch + 1, "step": self.done, "learning_rate": rate, **means}
+            | {"parameter_mean": float(raw.mean()), "parameter_sd": float(raw.std(correction=0))}
+        )
+        self.sums = {}
+
+    # Checkpoints
+
+    def _identity(self) -> dict[str, Any]:
+        """What must be the same for a checkpoint to be of this training."""
+        pairs = hashlib.sha256("\n".join("\t".join(pair) for pair in self.parameters.pairs).encode()).hexdigest()
+        return {"settings": asdict(self.settings), "pairs": pairs, "labels": self.labels, "unit": self.unit}
+
+    def save(self, path: Path) -> None:
+        """Write the state to `path`."""
+        about = self._identity() | {"done": self.done, "sums": self.sums, "curve": self.curve}
+        tensors = {name: part.state_dict() for name, part in self._parts().items()}
+        save_checkpoint(path, about, tensors)
+
+    def load(self, path: Path) -> None:
+        """Take the state from `path`."""
+        about, tensors = load_checkpoint(path)
+        for name, mine in self._identity().items():
+            if about.get(name) != mine:
+                raise ValueError(f"{path} is of another training: its {name} are {about.get(name)}, here {mine}")
+        try:
+            for name, part in self._parts().items():
+                part.load_state_dict(tensors[name])
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise ValueError(f"{path} is of another training: {error}") from error
+        self.done, self.sums, self.curve = about["done"], about["sums"], about["curve"]
+
+    def _parts(self) -> dict[str, Any]:
+        return {
+            "network": self.network,
+            "parameters": self.parameters,
+            "network_optimiser": self.network_optimiser,
+            "parameter_optimiser": self.parameter_optimiser,
+        }
+
+
+def _seed(*key: str | int) -> int:
+    """63 bits from the parts of `key`."""
+    digest = hashlib.sha256(":".join(map(str, key)).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
