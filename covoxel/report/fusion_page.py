@@ -9,7 +9,7 @@ from covoxel.report import text
 from covoxel.report.curves import Checked, Reached, against, curve, errors
 from covoxel.report.fusion_model import CurvePoint, LearningPoint
 from covoxel.report.heatmap import HeatMap, heat_map
-from covoxel.report.model import Report
+from covoxel.report.model import DONE, Report
 from covoxel.report.plots import Cloud
 from covoxel.report.views import CaseView
 
@@ -77,9 +77,10 @@ def fusion_of(report: Report, done: Sequence[CaseView]) -> FusionView | None:
 
 def fusion_components(report: Report) -> tuple[str, ...]:
     """Components the data tell of, for the methods text: the rules that made results, selection, calibration."""
-    rules = dict.fromkeys(case.rule for case in report.cases if case.rule)
-    rejected = any(atlas.rejected for case in report.cases for atlas in case.atlases)
-    trusted = any(text.known(atlas.trust) for case in report.cases for atlas in case.atlases)
+    done = [case for case in report.cases if case.status == DONE]
+    rules = dict.fromkeys(case.rule for case in done if case.rule)
+    rejected = any(atlas.rejected for case in done for atlas in case.atlases)
+    trusted = any(text.known(atlas.trust) for case in done for atlas in case.atlases)
     return (
         *rules,
         *(("data_parameters",) if trusted or report.learning else ()),
@@ -184,6 +185,5 @@ def _divergence(points: Sequence[LearningPoint]) -> str:
     lost = [point.step for point in points if not text.known(point.loss)]
     if not lost:
         return ""
-    return (
-        f"Training lost its way: the loss was not a number at {text.count(len(lost), 'step')}, first at step {lost[0]}."
-    )
+    steps = text.count(len(lost), "step")
+    return f"Training of the data parameters diverged: its loss was not a number at {steps}, first at step {lost[0]}."

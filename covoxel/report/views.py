@@ -109,7 +109,7 @@ def _confidence_of(case: CaseReport) -> float | None:
 
 
 def _facts(case: CaseReport) -> Iterable[tuple[str, str]]:
-    if case.rule:
+    if case.rule and case.status == DONE:
         yield "Fused by", text.words(case.rule)
     if text.known(case.predicted_dice):
         yield "Predicted Dice", text.number(case.predicted_dice)

@@ -3,7 +3,8 @@
 import io
 import math
 import re
-from html.parser import HTMLParser
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from PIL import Image as Picture
@@ -11,44 +12,7 @@ from PIL import Image as Picture
 from covoxel.report import CaseReport, Report, Stage, StructureRow, render
 
 EVIL = "<script>alert('x')</script>\"><img src=x onerror=alert(1)>{{ 7 * 7 }}"
-VOID = {"meta", "img", "br", "link", "input", "hr", "line", "circle"}
-
-
-class Reader(HTMLParser):
-    """Tags, texts and identifiers of a page; fails on a tag closed out of order."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.open: list[str] = []
-        self.words: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag not in VOID:
-            assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if self.open[-1:] != ["style"]:
-            self.words.append(data)
-
-    @property
-    def text(self) -> str:
-        return " ".join(" ".join(self.words).split())
-
-
-def read(page: str) -> Reader:
-    reader = Reader()
-    reader.feed(page)
-    assert reader.open == []
-    return reader
+Read = Callable[[str], Any]
 
 
 def picture(size: tuple[int, int] = (90, 34)) -> bytes:
@@ -78,7 +42,7 @@ def report() -> Report:
     )
 
 
-def test_dice_has_its_tail_beside_its_mean(report: Report) -> None:
+def test_dice_has_its_tail_beside_its_mean(report: Report, read: Read) -> None:
     text = read(render(report)).text
     assert "Dice, mean 0.850 p5 0.805 min 0.800 n 11" in text
     assert "mean 0.850 p5 0.805 min 0.800 n 11" in text.split("Dice of each structure")[1]
@@ -90,7 +54,7 @@ def test_background_cannot_enter() -> None:
         StructureRow(0, "background", dice=0.999)
 
 
-def test_interpolation_methods_settings_and_versions_are_said(report: Report) -> None:
+def test_interpolation_methods_settings_and_versions_are_said(report: Report, read: Read) -> None:
     text = read(render(report)).text
     for words in (report.interpolation, "stationary velocity field", "doi:10.1016/j.neuroimage.2007.07.007"):
         assert words in text
@@ -98,20 +62,20 @@ def test_interpolation_methods_settings_and_versions_are_said(report: Report) ->
     assert "covoxel 0.1.0" in text
 
 
-def test_a_case_without_a_result_comes_first_with_its_reason(report: Report) -> None:
+def test_a_case_without_a_result_comes_first_with_its_reason(report: Report, read: Read) -> None:
     text = read(render(report)).text
     assert text.index("1 case without a result") < text.index("Dice of each structure")
     assert "The image case-99.nii.gz is constant." in text
     assert "11 of 12 1 set aside" in text
 
 
-def test_cases_run_from_the_worst_to_the_best(report: Report) -> None:
+def test_cases_run_from_the_worst_to_the_best(report: Report, read: Read) -> None:
     cases = read(render(report)).text.split("Open one to see its figures.")[1]
     order = re.findall(r"case-\d\d(?= (?:set aside|0\.\d+ Dice))", cases)
     assert order == ["case-99", *(f"case-{i:02}" for i in range(11))]
 
 
-def test_without_true_labels_the_order_is_by_prediction_then_confidence() -> None:
+def test_without_true_labels_the_order_is_by_prediction_then_confidence(read: Read) -> None:
     cases = (
         case("sure"),
         case("unsure", confidence=0.5),
@@ -125,14 +89,14 @@ def test_without_true_labels_the_order_is_by_prediction_then_confidence() -> Non
 
 
 @pytest.mark.parametrize("nothing", [None, math.nan])
-def test_a_missing_dice_is_a_dash_and_no_zero(nothing: float | None) -> None:
+def test_a_missing_dice_is_a_dash_and_no_zero(nothing: float | None, read: Read) -> None:
     row = StructureRow(1, "a", 2.0, nothing)
     text = read(render(Report("t", (CaseReport("c", rows=(row, StructureRow(2, "b", 2.0, 0.9))),)))).text
     assert "a – – 2.00" in text
     assert "Dice, mean 0.900" in text
 
 
-def test_everything_from_outside_is_escaped() -> None:
+def test_everything_from_outside_is_escaped(read: Read) -> None:
     evil = CaseReport(
         EVIL,
         EVIL,
@@ -165,7 +129,7 @@ def test_everything_from_outside_is_escaped() -> None:
     assert "{{ 7 * 7 }}" in reader.text
 
 
-def test_nothing_is_fetched_and_no_script_may_run(report: Report) -> None:
+def test_nothing_is_fetched_and_no_script_may_run(report: Report, read: Read) -> None:
     page = render(report)
     policy = [a["content"] for t, a in read(page).tags if t == "meta" and a.get("http-equiv")]
     assert policy == ["default-src 'none'; img-src data:; style-src 'unsafe-inline'"]
@@ -174,7 +138,7 @@ def test_nothing_is_fetched_and_no_script_may_run(report: Report) -> None:
     assert "@import" not in page
 
 
-def test_every_link_has_its_place_and_every_picture_its_words(report: Report) -> None:
+def test_every_link_has_its_place_and_every_picture_its_words(report: Report, read: Read) -> None:
     tags = read(render(report)).tags
     places = [str(attributes["id"]) for _, attributes in tags if "id" in attributes]
     assert len(places) == len(set(places))
@@ -190,7 +154,7 @@ def test_every_link_has_its_place_and_every_picture_its_words(report: Report) ->
             assert attributes["aria-label"]
 
 
-def test_home_folders_are_not_told(report: Report) -> None:
+def test_home_folders_are_not_told(report: Report, read: Read) -> None:
     reason = (
         "'/home/jane doe/study/images/a.nii.gz' and /data/jane/images/b.nii.gz: voxel is NaN; see https://a.org/b/c/d"
     )
@@ -201,7 +165,7 @@ def test_home_folders_are_not_told(report: Report) -> None:
     assert "'…/images/a.nii.gz' and …/images/b.nii.gz: voxel is NaN; see https://a.org/b/c/d" in text
 
 
-def test_figures_beyond_the_budget_are_left_out_from_the_best_case_and_it_is_said(report: Report) -> None:
+def test_figures_beyond_the_budget_are_left_out_from_the_best_case_and_it_is_said(report: Report, read: Read) -> None:
     cost = len(picture()) * 4 / 3 + 40
     page = render(report, figure_budget_bytes=int(cost * 3))
     shown = [attributes["alt"] for tag, attributes in read(page).tags if tag == "img"]
@@ -214,13 +178,13 @@ def test_bytes_that_are_no_image_are_left_out() -> None:
     assert page.count("<img") == 1
 
 
-def test_folds_are_never_rounded_to_none() -> None:
+def test_folds_are_never_rounded_to_none(read: Read) -> None:
     text = read(render(Report("t", (case("c", folded_percent=1e-6),)))).text
     assert "< 0.001 %" in text
     assert "Folded voxels 0 %" not in text
 
 
-def test_an_empty_cohort_and_a_bare_case_give_a_page() -> None:
+def test_an_empty_cohort_and_a_bare_case_give_a_page(read: Read) -> None:
     assert "0 of 0" in read(render(Report("t"))).text
     assert "1 of 1" in read(render(Report("t", (CaseReport("c"),)))).text
 
