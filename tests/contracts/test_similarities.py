@@ -7,6 +7,7 @@ from torch.nn import functional
 
 from covoxel.losses.base import SIMILARITIES, MovedLoss, Similarity
 from covoxel.losses.box import box_sum
+from covoxel.losses.similarity.lncc import lncc
 from covoxel.spatial.smoothing import gaussian
 
 RADIUS = 2
@@ -151,15 +152,15 @@ def test_measures_for_modalities_do_not_mind_an_inverted_contrast(name: str, sha
 
 def test_the_ranges_that_are_promised(shape: tuple[int, ...]) -> None:
     fixed, mask = texture(shape), torch.ones(1, 1, *shape)
-    ncc, nmi, lncc, mse = (SIMILARITIES[name](fixed, mask, radius=RADIUS) for name in ("ncc", "nmi", "lncc", "mse"))
+    ncc, nmi, local, mse = (SIMILARITIES[name](fixed, mask, radius=RADIUS) for name in ("ncc", "nmi", "lncc", "mse"))
     assert float(ncc(0.2 + 0.5 * fixed)) == pytest.approx(0, abs=1e-3)
     assert float(ncc(1 - fixed)) == pytest.approx(2, abs=1e-3)
     assert float(mse(fixed + 0.1)) == pytest.approx(0.01, rel=1e-3)
     assert 0 <= float(nmi(fixed)) < float(nmi(texture(shape, seed=1))) < 1
     beyond = torch.where(fixed > 0.5, 1.0, 0.0)
     assert float(nmi(beyond * 3 - 1)) == pytest.approx(float(nmi(beyond)), abs=1e-6), "beyond 0 and 1 is 0 and 1"
-    assert 0 <= float(lncc(fixed)) < float(lncc(texture(shape, seed=1))) < 1
-    assert float(lncc(torch.full_like(fixed, 0.5))) == pytest.approx(1, abs=1e-3)
+    assert 0 <= float(local(fixed)) < float(local(texture(shape, seed=1))) < 1
+    assert float(local(torch.full_like(fixed, 0.5))) == pytest.approx(1, abs=1e-3)
 
 
 def plain_lncc(moved: Tensor, fixed: Tensor, mask: Tensor, radius: int) -> Tensor:
@@ -198,6 +199,56 @@ def test_lncc_and_its_analytic_gradient_are_those_of_the_formula(radius: int) ->
         torch.testing.assert_close(results[0][1], results[1][1], atol=1e-10, rtol=1e-6)
 
 
+def padded_lncc(moved: Tensor, fixed: Tensor, window: int) -> Tensor:
+    """Local correlation as VoxelMorph and MONAI define it: zeros around the image, 1e-5 beside the product of sums."""
+    n = moved.ndim - 2
+    convolve = functional.conv2d if n == 2 else functional.conv3d
+    ones = torch.ones(1, 1, *[window] * n, dtype=moved.dtype)
+
+    def total(x: Tensor) -> Tensor:
+        return convolve(x, ones, padding=window // 2)
+
+    cross = total(moved * fixed) - total(moved) * total(fixed) / window**n
+    of_moved, of_fixed = (total(x * x) - total(x) ** 2 / window**n for x in (moved, fixed))
+    return -(cross**2 / (of_moved * of_fixed + 1e-5)).flatten(1).mean(1)
+
+
+@pytest.mark.parametrize("radius", [1, 4])
+def test_lncc_with_zeros_around_is_one_plus_that_of_other_toolkits(radius: int) -> None:
+    for shape in ((13, 12), (9, 8, 10)):
+        fixed, moved = torch.rand(2, 1, *shape).double(), torch.rand(2, 1, *shape).double()
+        ours, our_gradient = with_gradient(lncc(fixed, torch.ones_like(fixed), radius=radius, border="zeros"), moved)
+        theirs, their_gradient = with_gradient(lambda m, f=fixed: padded_lncc(m, f, 2 * radius + 1), moved)
+        torch.testing.assert_close(ours - 1, theirs, atol=1e-9, rtol=0)
+        torch.testing.assert_close(our_gradient, their_gradient, atol=1e-10, rtol=1e-6)
+        assert torch.autograd.gradcheck(
+            lncc(fixed, torch.ones_like(fixed), radius=radius, border="zeros"), moved.requires_grad_(), fast_mode=True
+        )
+
+
+def test_lncc_with_zeros_around_is_one_plus_monais() -> None:
+    losses = pytest.importorskip("monai.losses", reason="MONAI is in the extra `test`")
+    theirs = losses.LocalNormalizedCrossCorrelationLoss(spatial_dims=3, kernel_size=9, reduction="mean")
+    fixed, moved = texture((20, 18, 16)), texture((20, 18, 16), seed=1)
+    loss = lncc(fixed, torch.ones_like(fixed), radius=4, border="zeros")
+    (value, gradient), (expected, expected_gradient) = (
+        with_gradient(f, moved) for f in (loss, lambda m: theirs(m, fixed)[None])
+    )
+    torch.testing.assert_close(value - 1, expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(gradient, expected_gradient, atol=1e-5 * float(gradient.abs().max()), rtol=1e-4)
+
+
+def test_lncc_refuses_a_border_that_it_does_not_know() -> None:
+    with pytest.raises(ValueError, match="border must be"):
+        lncc(torch.zeros(1, 1, 4, 4), torch.ones(1, 1, 4, 4), border="mirror")  # type: ignore[arg-type]
+
+
+def test_no_number_leaves_the_device(similarity: Similarity, shape: tuple[int, ...]) -> None:
+    """Tensors without data stand for those of another device: what reads or mixes them raises."""
+    there = torch.empty(2, 1, *shape, device="meta")
+    assert similarity(there, there, radius=RADIUS)(there).device.type == "meta"
+
+
 def test_lncc_in_single_precision_follows_double_precision(shape: tuple[int, ...]) -> None:
     fixed, moved = texture(shape), texture(shape, seed=1)
     mask = torch.ones_like(fixed)
@@ -207,6 +258,13 @@ def test_lncc_in_single_precision_follows_double_precision(shape: tuple[int, ...
     )
     torch.testing.assert_close(value.double(), exact, atol=1e-4, rtol=0)
     assert (gradient - exact_gradient).norm() < 1e-3 * exact_gradient.norm()
+
+
+@pytest.mark.parametrize("radius", [0, 1, 4, 5, 9, 30])
+def test_the_gradient_of_box_sums_is_that_of_the_value(radius: int) -> None:
+    x = torch.rand(1, 2, 5, 4).double().requires_grad_()
+    assert torch.autograd.gradcheck(lambda y: box_sum(y, radius), x)
+    assert torch.autograd.gradgradcheck(lambda y: box_sum(y, radius) ** 2, x)
 
 
 @pytest.mark.parametrize("radius", [0, 1, 4, 5, 9, 30])

@@ -9,7 +9,7 @@ from covoxel.losses.similarity.mi import mi
 def background_suppression(
     fixed: Tensor, mask: Tensor, *, radius: int = 0, threshold: float = 0.1, weight: float = 1.0
 ) -> MovedLoss:
-    r"""Loss of `mi`, and the mean squared difference where there is background; for contrasts that share an empty background.
+    r"""Loss of `mi`, and squared differences on background; for contrasts whose background is empty in both.
 
     .. math:: H(f) - I(f, m) + \beta \operatorname{mean}_x [f < \gamma] (m - f)^2
 

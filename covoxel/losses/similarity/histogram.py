@@ -21,7 +21,7 @@ class JointHistogram:
 
     References
     ----------
-    Thévenaz and Unser, Optimization of mutual information for multiresolution image registration, IEEE TIP 2000.
+    Mattes et al., PET-CT image registration in the chest using free-form deformations, IEEE TMI 2003.
     """
 
     def __init__(self, fixed: Tensor, mask: Tensor) -> None:
