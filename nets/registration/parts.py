@@ -13,10 +13,27 @@ from covoxel.spatial.smoothing import cell_means
 SLOPE = 0.2
 """Negative slope of every LeakyReLU, VoxelMorph's."""
 
+_ONEDNN: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+
+
+class _Conv3d(nn.Conv3d):
+    """Convolution that does not crawl for a pair on a CPU.
+
+    torch gives oneDNN only batches and large images; one small volume gets a convolution that takes 20 times as long.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        alone = input.device.type == "cpu" and input.shape[0] == 1 and input.dtype == self.weight.dtype == torch.float32
+        if alone and _ONEDNN and not torch.is_autocast_enabled("cpu"):
+            steps = list(self.stride), list(self.dilation)
+            padding = [side // 2 for side in self.kernel_size]
+            return torch.mkldnn_convolution(input, self.weight, self.bias, padding, *steps, self.groups)
+        return super().forward(input)
+
 
 def convolution(ndim: int, inputs: int, outputs: int, kernel: int = 3, **settings: Any) -> nn.Module:
     """Convolution of 2 or 3 dimensions that keeps the sides (stride 1) or gives `ceil(side / stride)` of them."""
-    kind = {2: nn.Conv2d, 3: nn.Conv3d}[ndim]
+    kind = {2: nn.Conv2d, 3: _Conv3d}[ndim]
     return kind(inputs, outputs, kernel, padding=kernel // 2, **settings)
 
 
@@ -46,12 +63,8 @@ def start_small(layer: nn.Module) -> nn.Module:
 
 def coarser(x: Tensor, factor: int = 2) -> Tensor:
     """Mean over cells of `factor` voxels an axis, `(batch, channel, *ceil(shape / factor))`, in the type of `x`."""
-    return cell_means(_poolable(x), [min(factor, side) for side in x.shape[2:]]).to(x.dtype)
-
-
-def _poolable(x: Tensor) -> Tensor:
-    """Features in a type that their device can average: CPUs pool volumes in float32 alone."""
-    return x.float() if x.device.type == "cpu" else x
+    poolable = x.float() if x.device.type == "cpu" else x  # CPUs pool volumes in float32 alone
+    return cell_means(poolable, [min(factor, side) for side in x.shape[2:]]).to(x.dtype)
 
 
 def double(x: Tensor, shape: Sequence[int]) -> Tensor:
@@ -103,6 +116,17 @@ def local_correlation(fixed: Tensor, moved: Tensor, *, reach: int = 1, patch: in
     likeness = torch.stack(planes, 1)
     if not patch:
         return likeness
-    pool = functional.avg_pool3d if ndim == 3 else functional.avg_pool2d
-    padded = functional.pad(_poolable(likeness), [patch] * (2 * ndim))
-    return pool(padded, 2 * patch + 1, 1).to(likeness.dtype)
+    return _box_mean(likeness, patch)
+
+
+def _box_mean(x: Tensor, radius: int) -> Tensor:
+    """Mean over boxes, zero outside; one axis after the other."""
+    width = 2 * radius + 1
+    for axis in range(2, x.ndim):
+        border = [0] * (2 * (x.ndim - 1 - axis)) + [radius, radius]
+        padded = functional.pad(x, border)
+        total = padded.narrow(axis, 0, x.shape[axis])
+        for start in range(1, width):
+            total = total + padded.narrow(axis, start, x.shape[axis])
+        x = total
+    return x * float(width) ** (2 - x.ndim)
