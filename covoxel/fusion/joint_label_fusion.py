@@ -22,7 +22,7 @@ def joint_label_fusion(
     beta: float = 2.0,
     power: float = 2.0,
     normalisation_radius: int | None = 6,
-    appearance: float = 0.5,
+    appearance: float = 1.0,
 ) -> Tensor:
     """Votes weighted so that the expected error of their sum is least, errors shared by atlases counted as shared.
 
@@ -52,7 +52,7 @@ def joint_label_fusion(
         Half side of the window whose mean and standard deviation normalise each intensity; None for those of the
         whole image.
     appearance
-        Exponent of the likelihood of `covoxel.fusion.appearance`; 0 leaves it out.
+        Factor of the score of `covoxel.fusion.appearance`; 0 leaves it out.
 
     Returns
     -------

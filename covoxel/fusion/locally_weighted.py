@@ -16,7 +16,7 @@ def locally_weighted(
     power: float = 2.0,
     normalisation_radius: int | None = 6,
     search: int = 1,
-    appearance: float = 0.5,
+    appearance: float = 1.0,
 ) -> Tensor:
     """Votes weighted by the likeness of the windows around the image's voxel and around the atlas' voxel.
 
@@ -46,7 +46,7 @@ def locally_weighted(
     search
         Reach of the search in voxels; 0 looks at the same place alone. The work grows with `(2 search + 1)^n`.
     appearance
-        Exponent of the likelihood of `covoxel.fusion.appearance`; 0 leaves it out.
+        Factor of the score of `covoxel.fusion.appearance`; 0 leaves it out.
 
     Returns
     -------

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from covoxel.fusion.agreement import bounding_window, disagreement, tiles
-from covoxel.fusion.appearance import appearance_likelihood
+from covoxel.fusion.appearance import appearance_score
 from covoxel.fusion.base import Evidence, weighted_vote
+from covoxel.fusion.descriptors import MARGIN
 from covoxel.fusion.likeness import Kernel, Pairs, comparable, window_distance
 
 _WORK = 2**25  # numbers of one quantity that are in memory at once
@@ -104,7 +105,7 @@ def vote_nearby(evidence: Evidence, look: Look, weigh: Weigh, appearance: float,
     weigh
         Weights of the votes.
     appearance
-        Exponent of the likelihood of `covoxel.fusion.appearance`.
+        Factor of the score of `covoxel.fusion.appearance`; 0 leaves it out.
     held
         Numbers a voxel that `weigh` holds in memory.
 
@@ -116,14 +117,14 @@ def vote_nearby(evidence: Evidence, look: Look, weigh: Weigh, appearance: float,
     if appearance < 0:
         raise ValueError(f"appearance must not be negative, got {appearance}")
     probabilities = weighted_vote(evidence, evidence.valid.to(evidence.labels.dtype))
-    undecided = disagreement(evidence)
-    window = bounding_window(undecided, look.margin)
+    undecided_everywhere = disagreement(evidence)
+    window = bounding_window(undecided_everywhere, look.margin)
     if window is None:
         return probabilities
     at: Any = (..., *window)
     pairs = comparable(evidence, look.normalisation_radius if look.kernel == "ssd" else None, window)
     pairs = pairs.padded(look.margin)
-    undecided, labels, result = undecided[at], evidence.labels[at], probabilities[at]
+    undecided, labels, result = undecided_everywhere[at], evidence.labels[at], probabilities[at]
     offsets = offsets_within(look.search, undecided.ndim).to(undecided.device)
     atlases = len(labels)
     # `result` is a view: what is written there is written into the probabilities.
@@ -133,7 +134,9 @@ def vote_nearby(evidence: Evidence, look: Look, weigh: Weigh, appearance: float,
         place: Any = (slice(None), *voxels.unbind(1))
         result[place] = _votes(labels, voxels, offsets, weigh(sight))
     if appearance > 0:
-        result[:, undecided] = _with_appearance(result[:, undecided], evidence.cropped(window), undecided, appearance)
+        wide: Any = bounding_window(undecided_everywhere, MARGIN)
+        score = appearance_score(evidence.cropped(wide), undecided_everywhere[wide])
+        result[:, undecided] = (result[:, undecided].log() + appearance * score).softmax(0)
     return probabilities
 
 
@@ -166,15 +169,3 @@ def _votes(labels: Tensor, voxels: Tensor, offsets: Tensor, weights: Tensor) -> 
         for own, share in zip(labels, weight, strict=True):
             votes.addcmul_(own[at], share)
     return votes.div_(votes.sum(0))
-
-
-def _with_appearance(votes: Tensor, evidence: Evidence, undecided: Tensor, exponent: float) -> Tensor:
-    """Votes `(label, m)` at the undecided voxels times the likelihood of their intensities, again summing to one."""
-    likelihood = appearance_likelihood(
-        evidence.fixed[undecided],
-        evidence.moved[:, undecided],
-        evidence.labels[:, :, undecided],
-        evidence.valid[:, undecided],
-    )
-    weighed = votes * likelihood.pow_(exponent)
-    return weighed.div_(weighed.sum(0))

@@ -7,35 +7,61 @@ import torch
 from torch.testing import assert_close
 
 from covoxel.fusion import Evidence, fuse
-from covoxel.fusion.appearance import appearance_likelihood
+from covoxel.fusion.appearance import appearance_score
+from covoxel.fusion.descriptors import descriptors, places
 
 
-def test_the_likelihood_is_the_share_of_votes_with_ten_more_a_bin() -> None:
-    """1000 voxels, one atlas: background below the median and label 1 above it, of two bins."""
-    intensities = torch.arange(1000.0)[torch.randperm(1000)]
-    above = (intensities >= 500).float()
-    labels = torch.stack([1 - above, above])[None]
-    got = appearance_likelihood(intensities, intensities[None], labels, torch.ones(1, 1000, dtype=torch.bool), bins=2)
-    likely, unlikely = 2 * 510 / 520, 2 * 10 / 520
-    assert_close(got[1], torch.where(above > 0, likely, unlikely))
-    assert_close(got[0], torch.where(above > 0, unlikely, likely))
+def score(evidence: Evidence) -> torch.Tensor:
+    return appearance_score(evidence, torch.ones_like(evidence.valid[0]))
 
 
-def test_atlases_are_counted_where_they_see_alone() -> None:
-    moved, labels = torch.randn(2, 600), torch.rand(2, 3, 600)
-    valid = torch.ones(2, 600, dtype=torch.bool)
-    valid[1] = False
-    fixed = torch.randn(600)
-    alone = appearance_likelihood(fixed, moved[:1], labels[:1], valid[:1])
-    assert torch.equal(appearance_likelihood(fixed, moved, labels, valid), alone)
+def test_ranks_are_shares_of_the_voxels_that_count() -> None:
+    """Of 10 x 10 voxels in order of their number, the last 20 beyond the view and every other one described."""
+    image = torch.arange(100.0).view(10, 10).exp2()
+    inside = torch.ones(10, 10, dtype=torch.bool)
+    inside[8:] = False
+    voxels = torch.zeros(10, 10, dtype=torch.bool)
+    voxels[:, ::2] = True
+    got = descriptors(image, inside, voxels)
+    assert got.shape == (50, 4)
+    assert_close(got[:40, 0], (torch.arange(40) + 0.5) / 40)
 
 
-def test_labels_whose_intensities_are_alike_are_equally_likely() -> None:
-    """However many vote for them: one in four here, and no bin is the less even for chance."""
-    intensities = torch.randn(500)
-    labels = torch.tensor([0.75, 0.25])[:, None].expand(1, 2, 500)
-    got = appearance_likelihood(intensities, intensities[None], labels, torch.ones(1, 500, dtype=torch.bool))
-    assert_close(got[0], got[1])
+def test_what_lies_beyond_the_view_is_not_looked_at() -> None:
+    image, inside = torch.randn(12, 11, 10), torch.rand(12, 11, 10) > 0.2
+    everywhere = torch.ones_like(inside)
+    other = torch.where(inside, image, 1e6 * torch.randn(12, 11, 10))
+    assert torch.equal(descriptors(other, inside, everywhere), descriptors(image, inside, everywhere))
+
+
+def test_places_are_standardised_with_all_their_products() -> None:
+    voxels = torch.rand(9, 8, 7) > 0.5
+    got = places(voxels)
+    assert got.shape == (int(voxels.sum()), 9)
+    assert_close(got[:, :3].mean(0), torch.zeros(3), atol=1e-5, rtol=0)
+    assert_close(got[:, :3].square().mean(0), torch.ones(3), atol=1e-4, rtol=0)
+    products = {
+        (got[:, 3:].T - got[:, a] * got[:, b]).abs().amax(1).argmin().item() for a in range(3) for b in range(3)
+    }
+    assert len(products) == 6
+    assert_close(places(torch.ones(1, 6, dtype=torch.bool))[:, 0], torch.zeros(6))
+
+
+def test_atlases_are_learnt_from_where_they_see_alone() -> None:
+    evidence = scene()[0]
+    evidence.valid[1] = False
+    other = replace(evidence, moved=evidence.moved.clone(), labels=evidence.labels.clone())
+    other.moved[1], other.labels[1] = 1e3, 0.5
+    assert torch.equal(score(evidence), score(other))
+
+
+def test_labels_whose_looks_are_alike_are_equally_likely() -> None:
+    """However many vote for them: one in four here."""
+    shape = (14, 13, 12)
+    labels = torch.tensor([0.75, 0.25]).view(1, 2, 1, 1, 1).expand(5, 2, *shape)
+    valid = torch.ones((5, *shape), dtype=torch.bool)
+    evidence = Evidence(torch.randn(shape), torch.randn((5, *shape)), labels, torch.tensor([0, 1]), valid)
+    assert_close(score(evidence), torch.zeros(2, 14 * 13 * 12), atol=1e-5, rtol=0)
 
 
 def scene(shape: tuple[int, ...] = (24, 22, 20)) -> tuple[Evidence, torch.Tensor]:
