@@ -154,14 +154,16 @@ def _calibration(report: Report, places: Mapping[str, str]) -> Iterable[Cloud]:
 
 def _atlas_curve(points: Sequence[CurvePoint]) -> Iterable[Cloud]:
     reached = [Reached(p.atlases, p.mean, *_interval(p)) for p in points if text.known(p.mean)]
-    if not reached:
-        return
-    reached.sort(key=lambda p: p.at)
-    first, last = reached[0], reached[-1]
-    words = f"Dice against the number of atlases: {first.value:.3f} with {first.at:g}"
-    words += f", {last.value:.3f} with {last.at:g}" if len(reached) > 1 else ""
-    words += ". Bars are 95 % intervals" if any(p.low is not None for p in reached) else ""
-    yield curve(reached, words, "atlases", "Dice")
+    if reached:
+        words = f"Dice against the number of atlases: {_ends(reached, '{0.value:.3f} with {0.at:g}')}"
+        words += ". Bars are 95 % intervals" if any(p.low is not None for p in reached) else ""
+        yield curve(reached, words, "atlases", "Dice")
+
+
+def _ends(reached: Sequence[Reached], form: str) -> str:
+    """The first and the last point of a curve in words."""
+    order = sorted(reached, key=lambda point: point.at)
+    return ", ".join(form.format(point) for point in dict.fromkeys((order[0], order[-1])))
 
 
 def _interval(point: CurvePoint) -> tuple[float | None, float | None]:
@@ -170,15 +172,13 @@ def _interval(point: CurvePoint) -> tuple[float | None, float | None]:
 
 def _learning(points: Sequence[LearningPoint]) -> Iterable[Cloud]:
     losses = [Reached(p.step, p.loss) for p in points if text.known(p.loss)]
-    if losses:
-        words = f"Training of the data parameters: loss {losses[0].value:.4g} at step {losses[0].at:g}"
-        words += f", {losses[-1].value:.4g} at step {losses[-1].at:g}" if len(losses) > 1 else ""
-        yield curve(losses, words, "step", "loss")
     checks = [Reached(p.step, p.validation) for p in points if p.validation is not None and text.known(p.validation)]
-    if checks:
-        words = f"Validation during training: {checks[0].value:.4g} at step {checks[0].at:g}"
-        words += f", {checks[-1].value:.4g} at step {checks[-1].at:g}" if len(checks) > 1 else ""
-        yield curve(checks, words, "step", "validation")
+    for reached, what, name in (
+        (losses, "Training of the data parameters: loss", "loss"),
+        (checks, "Validation during training:", "validation"),
+    ):
+        if reached:
+            yield curve(reached, f"{what} {_ends(reached, '{0.value:.4g} at step {0.at:g}')}", "step", name)
 
 
 def _divergence(points: Sequence[LearningPoint]) -> str:

@@ -149,6 +149,10 @@ def test_calibration_says_its_error_and_tells_planted_failures_apart(report: Rep
     assert (x1, x2) == (100 - y1, 100 - y2)
     low, high = (re.findall(r"0\.\d+", dot)[-2:] for dot in re.findall("<title>(.*?)</title>", plot)[:2])
     assert (low, high) == (["0.840", "0.800"], ["0.800", "0.820"])
+    right_of_the_line = [
+        float(x) > 100 - float(y) for x, y in re.findall(r'<circle cx="([\d.]+)%" cy="([\d.]+)%"', plot)
+    ]
+    assert right_of_the_line == [True, False], "predicted runs across, measured up"
 
 
 def test_a_perfect_prediction_lies_on_the_line(read: Read) -> None:
