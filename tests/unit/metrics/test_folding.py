@@ -5,10 +5,12 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 
 from covoxel.metrics import folding
 from covoxel.metrics.folding import determinants
 from covoxel.spatial import Grid, Transform
+from covoxel.spatial.field import displacement_vox_from_mm
 
 
 def points(grid: Grid) -> torch.Tensor:
@@ -65,16 +67,16 @@ def test_the_spread_of_log_jacobian_is_true_and_the_leaderboards_is_labelled() -
     """A stretch along i whose determinant is log-normal with a known standard deviation."""
     generator = torch.Generator().manual_seed(0)
     slopes = torch.exp(0.3 * torch.randn(4000, generator=generator))
-    grid = Grid.from_spacing((4001, 3))
+    grid = Grid.from_spacing((4001, 5))
     position = torch.cat([torch.zeros(1), slopes.cumsum(0)]) - torch.arange(4001)
-    u = torch.stack([position[:, None].expand(4001, 3), torch.zeros(4001, 3)])
+    u = torch.stack([position[:, None].expand(4001, 5), torch.zeros(4001, 5)])
     determinant = determinants(Transform(grid, np.eye(3), u))
     expected = ((slopes[1:] + slopes[:-1]) / 2).log().std(correction=0)
-    inner = torch.zeros(4001, 3, dtype=torch.bool)
+    inner = torch.zeros(4001, 5, dtype=torch.bool)
     inner[1:-1] = True
     result = folding(Transform(grid, np.eye(3), u), inner)
     assert result.sd_log_jacobian == pytest.approx(float(expected), rel=1e-3)
-    published = (determinant[inner].double() + 3).log().std(correction=0)
+    published = (determinant[2:-2, 2:-2].double() + 3).log().std(correction=0)
     assert result.sd_log_jacobian_learn2reg == pytest.approx(float(published), rel=1e-3)
     assert result.sd_log_jacobian_learn2reg < 0.35 * result.sd_log_jacobian
 
@@ -91,3 +93,26 @@ def test_an_empty_mask_is_refused_and_a_fold_everywhere_has_no_logarithm() -> No
     with pytest.raises(ValueError, match="not empty"):
         folding(Transform.identity(grid), torch.zeros(5, 5, dtype=torch.bool))
     assert math.isnan(folding(Transform(grid, np.diag([-1.0, 1.0, 1.0]))).sd_log_jacobian)
+
+
+def learn2reg(displacement_vox: np.ndarray) -> float:
+    """The leaderboards' procedure, step by step, from a displacement `(3, i, j, k)` in voxels."""
+    slopes = np.zeros((3, 3, *displacement_vox.shape[1:]))
+    for axis in range(3):
+        kernel = np.zeros([3 if axis == d else 1 for d in range(3)])
+        kernel.ravel()[:] = (-0.5, 0, 0.5)
+        for component in range(3):
+            slopes[component, axis] = ndimage.correlate(displacement_vox[component], kernel, mode="constant")
+    matrix = (slopes + np.eye(3).reshape(3, 3, 1, 1, 1))[:, :, 2:-2, 2:-2, 2:-2]
+    determinant = np.linalg.det(np.moveaxis(matrix, (0, 1), (-2, -1)))
+    return float(np.log((determinant + 3).clip(1e-9, 1e9)).std())
+
+
+def test_the_leaderboards_number_is_theirs_to_the_digit(grid: Grid) -> None:
+    u = torch.randn(3, *grid.shape, generator=torch.Generator().manual_seed(3))
+    expected = learn2reg(displacement_vox_from_mm(u[None], grid)[0].double().numpy())
+    assert folding(Transform(grid, np.eye(4), u)).sd_log_jacobian_learn2reg == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_grid_without_an_inside_has_no_leaderboard_number() -> None:
+    assert math.isnan(folding(Transform.identity(Grid.from_spacing((9, 4)))).sd_log_jacobian_learn2reg)
