@@ -33,18 +33,27 @@ def bounding_window(mask: Tensor, margin: int = 0) -> tuple[slice, ...] | None:
     return tuple(window)
 
 
-def tiles(mask: Tensor, *, voxels: int, size: int) -> Iterator[tuple[slice, ...]]:
-    """Windows that together hold every true voxel once, each `voxels` of them and `size` voxels in all at most."""
+def tiles(mask: Tensor, *, voxels: int, size: int, halo: int = 0) -> Iterator[tuple[slice, ...]]:
+    """Windows that together hold every true voxel once.
+
+    Each holds at most `voxels` of them and `size` voxels in all, its halo of so many voxels on every side counted with
+    it, unless it is a single voxel.
+    """
     pending = [bounding_window(mask)]
     while pending:
         window = pending.pop()
         if window is None:
             continue
-        part = mask[window]
-        if part.numel() == 1 or (part.numel() <= size and int(part.sum()) <= voxels):
+        around = mask[grown(window, halo, mask.shape)]
+        if mask[window].numel() == 1 or (around.numel() <= size and int(around.sum()) <= voxels):
             yield window
         else:
             pending += [_inner(mask, half) for half in reversed(_halves(window))]
+
+
+def grown(window: tuple[slice, ...], by: int, shape: tuple[int, ...]) -> tuple[slice, ...]:
+    """The window and so many voxels on every side, within `shape`."""
+    return tuple(slice(max(0, w.start - by), min(side, w.stop + by)) for w, side in zip(window, shape, strict=True))
 
 
 def _halves(window: tuple[slice, ...]) -> list[tuple[slice, ...]]:

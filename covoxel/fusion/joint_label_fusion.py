@@ -1,5 +1,7 @@
 """Joint label fusion: atlases that err together share one vote."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -7,6 +9,7 @@ from covoxel.fusion.base import FUSION_RULES, Evidence
 from covoxel.fusion.likeness import Pairs, weights_of
 from covoxel.fusion.search import Look, Sight, offsets_within, vote_nearby
 from covoxel.fusion.simplex import least_cost_weights
+from covoxel.losses.box import box_sum
 
 _WORK = 2**22  # float64 numbers of one quantity that are in memory at once
 _BLIND = 1e12
@@ -18,10 +21,11 @@ def joint_label_fusion(
     *,
     radius: int = 2,
     search: int = 1,
-    alpha: float = 0.1,
+    alpha: float = 0.05,
     beta: float = 2.0,
-    power: float = 2.0,
+    power: float = 1.0,
     normalisation_radius: int | None = 6,
+    spread: int = 2,
     appearance: float = 1.0,
 ) -> Tensor:
     """Votes weighted so that the expected error of their sum is least, errors shared by atlases counted as shared.
@@ -51,6 +55,9 @@ def joint_label_fusion(
     normalisation_radius
         Half side of the window whose mean and standard deviation normalise each intensity; None for those of the
         whole image.
+    spread
+        The weights found at a voxel hold for all undecided voxels of the window of this half side around it; where
+        windows overlap they are added up. 0: for the voxel alone.
     appearance
         Factor of the score of `covoxel.fusion.appearance`; 0 leaves it out.
 
@@ -79,9 +86,17 @@ def joint_label_fusion(
     def weigh(sight: Sight) -> Tensor:
         shares = torch.stack([weights_of(own, "ssd", power) for own in sight.distance.unbind(1)], 1)
         shares /= shares.sum(0).clamp_(min=torch.finfo(shares.dtype).tiny)
-        return shares.mul_(_joint_weights(sight, around, alpha, beta))
+        return shares.mul_(_spread(_joint_weights(sight, around, alpha, beta), sight, spread))
 
-    return vote_nearby(evidence, look, weigh, appearance)
+    return vote_nearby(evidence, look, weigh, appearance, halo=spread)
+
+
+def _spread(weights: Tensor, sight: Sight, radius: int) -> Tensor:
+    """Sum of the weights `(atlas, m)` of the undecided voxels in the window around each."""
+    at: Any = (slice(None), 0, *sight.voxels.unbind(1))
+    dense = weights.new_zeros((len(weights), 1, *sight.pairs.fixed.shape[2:]))
+    dense[at] = weights
+    return box_sum(dense, radius)[at]
 
 
 def _joint_weights(sight: Sight, around: Tensor, alpha: float, beta: float) -> Tensor:

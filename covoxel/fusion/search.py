@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from covoxel.fusion.agreement import bounding_window, disagreement, tiles
+from covoxel.fusion.agreement import bounding_window, disagreement, grown, tiles
 from covoxel.fusion.appearance import appearance_score
 from covoxel.fusion.base import Evidence, weighted_vote
 from covoxel.fusion.descriptors import MARGIN
@@ -89,7 +89,7 @@ Weigh = Callable[[Sight], Tensor]
 """From a `Sight` to weights `(offset, atlas, m)`, not negative, not all zero for a voxel, zero at infinite distance."""
 
 
-def vote_nearby(evidence: Evidence, look: Look, weigh: Weigh, appearance: float, held: int = 0) -> Tensor:
+def vote_nearby(evidence: Evidence, look: Look, weigh: Weigh, appearance: float, halo: int = 0) -> Tensor:
     """Probabilities, `(label, *shape)`, of votes of each atlas with its voxels nearby, weighted by `weigh`.
 
     Where all atlases agree on all labels nothing is left to weigh, and the label agreed on is kept. The rest is done
@@ -106,8 +106,8 @@ def vote_nearby(evidence: Evidence, look: Look, weigh: Weigh, appearance: float,
         Weights of the votes.
     appearance
         Factor of the score of `covoxel.fusion.appearance`; 0 leaves it out.
-    held
-        Numbers a voxel that `weigh` holds in memory.
+    halo
+        Voxels around one within which `weigh` is shown the other undecided ones as well.
 
     Raises
     ------
@@ -127,12 +127,15 @@ def vote_nearby(evidence: Evidence, look: Look, weigh: Weigh, appearance: float,
     undecided, labels, result = undecided_everywhere[at], evidence.labels[at], probabilities[at]
     offsets = offsets_within(look.search, undecided.ndim).to(undecided.device)
     atlases = len(labels)
+    room = _WORK // (atlases * len(offsets))
     # `result` is a view: what is written there is written into the probabilities.
-    for tile in tiles(undecided, voxels=_WORK // max(atlases * len(offsets), held), size=_WORK // atlases):
-        sight = _look_at(pairs, undecided, tile, look, offsets)
-        voxels = sight.voxels - look.margin + offsets.new_tensor([part.start for part in tile])
-        place: Any = (slice(None), *voxels.unbind(1))
-        result[place] = _votes(labels, voxels, offsets, weigh(sight))
+    for tile in tiles(undecided, voxels=room, size=_WORK // atlases, halo=halo):
+        around = grown(tile, halo, undecided.shape)
+        sight = _look_at(pairs, undecided, around, look, offsets)
+        voxels = sight.voxels - look.margin + offsets.new_tensor([part.start for part in around])
+        own = _within(voxels, tile)
+        place: Any = (slice(None), *voxels[own].unbind(1))
+        result[place] = _votes(labels, voxels[own], offsets, weigh(sight)[:, :, own])
     if appearance > 0:
         wide: Any = bounding_window(undecided_everywhere, MARGIN)
         score = appearance_score(evidence.cropped(wide), undecided_everywhere[wide])
@@ -157,6 +160,13 @@ def _shifted(pairs: Pairs, search: int, offsets: Tensor) -> Iterator[Pairs]:
     for offset in offsets.tolist():
         there = tuple(slice(search + o, search + o + side) for o, side in zip(offset, shape, strict=True))
         yield Pairs(pairs.fixed[:, :, *still], pairs.moved[:, :, *there], pairs.inside[:, :, *there])
+
+
+def _within(voxels: Tensor, window: tuple[slice, ...]) -> Tensor:
+    """Mask, `(m,)`, of the `voxels` `(m, n)` that lie in `window`."""
+    first = voxels.new_tensor([part.start for part in window])
+    stop = voxels.new_tensor([part.stop for part in window])
+    return ((voxels >= first) & (voxels < stop)).all(1)
 
 
 def _votes(labels: Tensor, voxels: Tensor, offsets: Tensor, weights: Tensor) -> Tensor:
