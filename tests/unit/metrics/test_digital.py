@@ -29,8 +29,8 @@ def test_a_pixel_pushed_past_its_neighbour_folds_by_hand() -> None:
 
     Around (2, 2): forward along i the slope is 1 - 1.5 = -0.5, whatever j: two triangles of -0.5, folded.
     Backward it is 2.5. Around (3, 2) the two backward triangles have slope -0.5. Around (2, 1) and (2, 3) the
-    difference along j towards (2, 2) tilts by 1.5 along i: determinants 1. Around (3, 1), (3, 3) nothing reads the pixel.
-    So 2 of 9 pixels fold, and four triangles of area 0.25 count half each: 0.5 of 9.
+    difference along j towards (2, 2) tilts by 1.5 along i: determinants 1. Around (3, 1), (3, 3) nothing
+    reads the pixel. So 2 of 9 pixels fold, and four triangles of area 0.25 count half each: 0.5 of 9.
     """
     result = digital_folding(moved_voxel((5, 5), (2, 2), (1.5, 0.0)))
     assert result.voxels == 9
@@ -108,7 +108,7 @@ def test_the_volumes_of_the_identity_fill_the_cell() -> None:
 def test_the_grid_does_not_matter(grid: Grid) -> None:
     """The same displacement in voxels, on a cube and on an oblique grid with flat voxels."""
     u = random_field(grid.shape)
-    linear = torch.as_tensor(grid.ras_from_voxel[:3, :3], dtype=torch.float32)
+    linear = torch.tensor(grid.ras_from_voxel[:3, :3], dtype=torch.float32)
     in_mm = torch.einsum("cd,d...->c...", linear, u)
     here = digital_folding(Transform(grid, np.eye(4), in_mm))
     straight = digital_folding(Transform(Grid.from_spacing(grid.shape), np.eye(4), u))
