@@ -24,6 +24,10 @@ Cohort = Annotated[Path, typer.Option(help="Folder (BIDS, Decathlon, nnU-Net, im
 Atlases = Annotated[str, typer.Option(metavar="ID,ID,…", help="Cases whose labels may be used.")]
 Output = Annotated[Path, typer.Option(help="Folder for results; run again with the same one to go on.")]
 Settings = Annotated[Path | None, typer.Option(help="YAML file; see the verb `settings`.")]
+Rule = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Fusion rule: select, majority, locally_weighted, joint_label_fusion …"),
+]
 Evaluate = Annotated[Path | None, typer.Option(help="Folder of true labels ID.nii.gz that only scoring reads.")]
 Cases = Annotated[str | None, typer.Option(metavar="ID,ID,…", help="Only these cases; all without it.")]
 Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where to compute.")]
@@ -47,6 +51,7 @@ def few_shot(
     atlases: Atlases,
     output: Output,
     settings: Settings = None,
+    rule: Rule = None,
     evaluate: Evaluate = None,
     cases: Cases = None,
     device: Device = "auto",
@@ -56,7 +61,7 @@ def few_shot(
 
     Example: `python -m flows few-shot --cohort data/hippocampus --atlases h_001,h_002,h_003 --output out`
     """
-    asked = _asked(cohort, atlases, output, cases, device, workers, evaluate)
+    asked = _asked(cohort, atlases, output, cases, device, workers, evaluate, rule)
     raise typer.Exit(run_call("few-shot", settings, asked))
 
 
@@ -106,7 +111,7 @@ def register(
 
 {GO_ON}
 
-Example: `python -m flows fuse-labels --output out --settings majority.yaml`
+Example: `python -m flows fuse-labels --output out --rule majority`
 """,
 )
 def fuse_labels(
@@ -114,12 +119,14 @@ def fuse_labels(
     cohort: LastCohort = None,
     atlases: LastAtlases = None,
     settings: Settings = None,
+    rule: Rule = None,
     cases: LastCases = None,
     device: Device = "auto",
     workers: Workers = None,
 ) -> None:
     """Run the stage `fuse`."""
-    raise typer.Exit(run_stage("fuse-labels", settings, _asked(cohort, atlases, output, cases, device, workers)))
+    asked = _asked(cohort, atlases, output, cases, device, workers, rule=rule)
+    raise typer.Exit(run_stage("fuse-labels", settings, asked))
 
 
 @app.command(
@@ -199,6 +206,7 @@ def _asked(
     device: str,
     workers: int | None,
     evaluate: Path | None = None,
+    rule: str | None = None,
 ) -> dict[str, Any]:
     """What the user asks for, by the names of a call; what was left out is not in it."""
     asked = {
@@ -209,6 +217,7 @@ def _asked(
         "cases": None if cases is None else _ids(cases),
         "device": device,
         "workers": workers,
+        "rule": rule,
     }
     return {name: value for name, value in asked.items() if value is not None}
 

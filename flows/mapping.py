@@ -11,15 +11,13 @@ from prefect.futures import PrefectFuture
 from prefect.utilities.annotations import quote
 
 from flows.progress import stage_progress
-from tasks.job import Job, sentence
+from tasks.job import COHORT, Job, sentence
 from tasks.study import Study
 
 log = logging.getLogger(__name__)
 
 
-def run_stage(
-    study: Study, stage: str, work: Sequence[tuple[Task[..., Any], Sequence[Job]]], vital: bool = True
-) -> None:
+def run_stage(study: Study, stage: str, work: Sequence[tuple[Task[..., Any], Sequence[Job]]]) -> None:
     """Run the jobs of a stage that are not done, a limited number at a time, and note how each case ended.
 
     Parameters
@@ -29,9 +27,7 @@ def run_stage(
     stage
         Name of the stage.
     work
-        Tasks, and the jobs for each.
-    vital
-        Whether a case that fails here has failed; otherwise it is only flagged.
+        Tasks, and the jobs for each. Without any job the stage has run and left nothing.
     """
     records = study.records.setdefault(stage, {})
     todo: list[tuple[Task[..., Any], Job]] = []
@@ -43,11 +39,13 @@ def run_stage(
             else:
                 records[job.case] = record
     study.computed[stage] = len(todo)
+    if not records and not todo:
+        return
     with stage_progress(stage, total=len(records) + len(todo), reused=len(records)) as advance:
         for job, future in _completed(todo, study.workers):
             result = future.result(raise_on_failure=False)
             if isinstance(result, BaseException):
-                _note(study, job, result, vital)
+                _note(study, job, result)
             else:
                 records[job.case] = result
             advance(job.case)
@@ -75,10 +73,12 @@ def _completed(todo: Sequence[tuple[Task[..., Any], Job]], workers: int) -> Any:
         yield ended.get()
 
 
-def _note(study: Study, job: Job, error: BaseException, vital: bool) -> None:
+def _note(study: Study, job: Job, error: BaseException) -> None:
     reason = sentence(error, job)
-    log.warning("%s of %s failed: %s", job.stage, job.case, reason)
-    if vital:
-        study.failed[job.case] = reason
-    else:
-        study.flag(job.case, f"{job.stage}: {reason}")
+    who = "all cases" if job.case == COHORT else job.case
+    log.warning("%s of %s failed: %s", job.stage, who, reason)
+    for case in [case.id for case in study.fixed] if job.case == COHORT else [job.case]:
+        if job.vital:
+            study.failed[case] = reason
+        else:
+            study.flag(case, f"{job.stage}: {reason}")

@@ -3,10 +3,12 @@
 from flows.mapping import run_stage
 from flows.preprocess import preprocess
 from flows.study_flow import parameters, study_flow
+from tasks.choose import choose, choose_jobs
 from tasks.register import register as register_case
 from tasks.register import register_jobs
 from tasks.study import Study
 from tasks.summary import Summary, summary_of
+from tasks.template import template, template_jobs
 
 
 @study_flow("register")
@@ -14,5 +16,7 @@ def register(study: Study) -> Summary:
     """Bring every atlas onto every case of a cohort, and keep the transforms."""
     if not study.ran("preprocess"):
         preprocess(**parameters(study))
+    run_stage(study, "template", [(template, template_jobs(study))])
+    run_stage(study, "choose", [(choose, choose_jobs(study))])
     run_stage(study, "register", [(register_case, register_jobs(study))])
     return summary_of(study)

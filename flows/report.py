@@ -16,8 +16,8 @@ def report(study: Study) -> Summary:
     """Score what has true labels, write the tables and the report."""
     if not study.ran("fuse"):
         fuse_labels(**parameters(study))
-    run_stage(study, "evaluate", [(evaluate, evaluate_jobs(study))], vital=False)
-    run_stage(study, "figures", [(figures, figures_jobs(study))], vital=False)
+    run_stage(study, "evaluate", [(evaluate, evaluate_jobs(study))])
+    run_stage(study, "figures", [(figures, figures_jobs(study))])
     write_report(study)
     summary = summary_of(study)
     publish_table("cases", page_rows(study), "What became of each case")

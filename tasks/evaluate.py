@@ -23,6 +23,8 @@ class EvaluateJob(Job):
     segmentation: Artifact
     truth: Artifact
 
+    vital = False
+
     def inputs(self) -> Mapping[str, str]:
         """SHA-256 of everything that is read, by name."""
         return {"segmentation": self.segmentation.sha256, "truth": self.truth.sha256}

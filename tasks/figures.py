@@ -35,6 +35,8 @@ class FiguresJob(Job):
     moving: Artifact
     transform: Artifact
 
+    vital = False
+
     def inputs(self) -> Mapping[str, str]:
         """SHA-256 of everything that is read, by name."""
         names = ("fixed", "segmentation", "confidence", "moving", "transform")
@@ -70,8 +72,9 @@ def figures_jobs(study: Study) -> list[FiguresJob]:
 
 
 def _job(study: Study, case: str) -> FiguresJob:
-    layout, likeness = study.layout, study.records["fuse"][case].facts["likeness"]
-    atlas = max(sorted(likeness), key=lambda name: likeness[name] if likeness[name] is not None else -2.0)
+    layout, atlases = study.layout, study.records["fuse"][case].facts["atlases"]
+    likeness = {name: -2.0 if facts["likeness"] is None else facts["likeness"] for name, facts in atlases.items()}
+    atlas = max(sorted(likeness), key=lambda name: likeness[name])
     return FiguresJob(
         case,
         study.call.output,

@@ -1,6 +1,7 @@
 """Fuse: the labels of all atlases, brought onto one case, become its label map and a confidence."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,26 +10,24 @@ import torch
 from prefect import task
 from torch import Tensor
 
-from covoxel.fusion import Evidence, Fused, gather_evidence
-from covoxel.fusion import fuse as fuse_evidence
-from covoxel.io import read_image, read_labels, read_transform, write_image, write_labels
-from covoxel.metrics import volumes_mm3
+from covoxel.fusion import Evidence, Fused
+from covoxel.fusion.base import smallest_winner
+from covoxel.fusion.candidates import candidates
+from covoxel.fusion.choice import Selector
+from covoxel.io import read_labels, write_image, write_labels
+from covoxel.metrics import dice, volumes_mm3
 from covoxel.preprocessing import restore_labels, restore_map
 from covoxel.spatial import Image
 from data_catalog.files import load_image
+from tasks.calibrate import selector_of
+from tasks.candidates import rules_of, voters
+from tasks.choose import kept_atlases
+from tasks.evidence import CaseFiles, case_files, read_evidence
 from tasks.job import Artifact, Job, Made, number, work
+from tasks.learn import learnt_parameters, trust_of
 from tasks.options import TASK_OPTIONS
-from tasks.settings import FuseSettings
+from tasks.settings import AtlasSettings, FuseSettings
 from tasks.study import Study
-
-
-@dataclass(frozen=True)
-class AtlasFiles:
-    """What fusion reads of one atlas: image, labels on its grid, and the transform onto the case."""
-
-    image: Artifact
-    labels: Artifact
-    transform: Artifact
 
 
 @dataclass(frozen=True)
@@ -39,12 +38,18 @@ class FuseJob(Job):
     ----------
     native
         The image as it came: the label map returns to its grid.
-    fixed
-        The preprocessed image.
-    atlases
-        What is read of each atlas, by id.
+    files
+        What is read of the case and its atlases.
     settings
-        Fusion rule and its options.
+        Fusion rule and its options, or the candidates.
+    voting
+        How many atlases vote at most, and by what they are chosen.
+    judge
+        What the labelled cases taught about the rules (a `Selector` as JSON).
+    learnt
+        Raw data parameter of each atlas; empty where none were learnt.
+    left_out
+        Why an atlas was not brought onto the case, by id.
     """
 
     stage = "fuse"
@@ -52,29 +57,34 @@ class FuseJob(Job):
         "covoxel.spatial",
         "covoxel.io",
         "covoxel.losses.box",
-        "covoxel.metrics.volumes",
+        "covoxel.metrics",
         "covoxel.preprocessing",
         "covoxel.fusion",
+        "tasks.evidence",
+        "tasks.candidates",
         "tasks.fuse",
     )
 
     native: Artifact
-    fixed: Artifact
-    atlases: Mapping[str, AtlasFiles]
+    files: CaseFiles
     settings: FuseSettings
+    voting: AtlasSettings
+    judge: Mapping[str, Any]
+    learnt: Mapping[str, float]
+    left_out: Mapping[str, str]
 
     def inputs(self) -> Mapping[str, str]:
         """SHA-256 of everything that is read, by name."""
-        inputs = {"native": self.native.sha256, "fixed": self.fixed.sha256}
-        for name, atlas in self.atlases.items():
-            inputs[f"image.{name}"] = atlas.image.sha256
-            inputs[f"labels.{name}"] = atlas.labels.sha256
-            inputs[f"transform.{name}"] = atlas.transform.sha256
-        return inputs
+        return {"native": self.native.sha256} | self.files.hashes()
 
     def parameters(self) -> Mapping[str, Any]:
         """Settings the result depends on."""
-        return self.settings.model_dump(mode="json")
+        return self.settings.model_dump(mode="json") | {
+            "atlases": self.voting.model_dump(mode="json"),
+            "judge": dict(self.judge),
+            "learnt": dict(self.learnt),
+            "left_out": dict(self.left_out),
+        }
 
 
 @dataclass(frozen=True)
@@ -95,19 +105,20 @@ class KeepJob(Job):
 @work
 def fuse(job: FuseJob) -> Made:
     """Write label map and confidence on the case's own grid."""
-    fixed = read_image(job.fixed.path).to(job.device)
-    names = sorted(job.atlases)
-    evidence = gather_evidence(
-        fixed,
-        [read_image(job.atlases[name].image.path) for name in names],
-        [read_labels(job.atlases[name].labels.path) for name in names],
-        [read_transform(job.atlases[name].transform.path, fixed.grid) for name in names],
-    )
-    fused = fuse_evidence(job.settings.rule, evidence, **job.settings.options)
-    likeness = {name: number(value) for name, value in zip(names, _likeness(evidence), strict=True)}
-    label_map, confidence = _restore(fused, evidence, fixed, load_image(job.native.path))
-    facts = _facts(label_map, confidence, evidence.values.tolist())
-    return Made(_write(job, label_map, confidence), {**facts, "likeness": likeness})
+    fixed, evidence = read_evidence(job.files, job.device)
+    evidence, choice = voters(evidence, job.files.names, job.voting, job.learnt)
+    results = candidates(evidence, rules_of(job.settings, job.learnt, choice.kept))
+    selected = Selector.from_json(job.judge).select(evidence, results)
+    label_map, confidence = _restore(selected.fused, evidence, fixed, load_image(job.native.path))
+    facts = {
+        "quality": number(selected.predicted[selected.rule].dice),
+        "rule": selected.rule,
+        "reason": selected.reason,
+        "predicted": {rule: number(predicted.dice) for rule, predicted in selected.predicted.items()},
+        "atlases": _atlas_facts(evidence, choice.kept, selected.fused, job.learnt),
+        "rejected": dict(job.left_out) | choice.rejected,
+    }
+    return Made(_write(job, label_map, confidence), _facts(label_map, confidence, evidence.values.tolist()) | facts)
 
 
 @task(task_run_name="keep the label of {job.case}", **TASK_OPTIONS)
@@ -117,30 +128,29 @@ def keep(job: KeepJob) -> Made:
     label_map = read_labels(job.label.path)
     confidence = Image(torch.ones(label_map.grid.shape), label_map.grid)
     values = torch.unique(label_map.data).tolist()
-    return Made(_write(job, label_map, confidence), {**_facts(label_map, confidence, values), "likeness": {}})
+    return Made(_write(job, label_map, confidence), _facts(label_map, confidence, values))
 
 
 def fuse_jobs(study: Study) -> list[FuseJob]:
     """A job for each case that has its transforms."""
-    layout, jobs = study.layout, []
+    selector, jobs = selector_of(study), []
     for case in study.fixed:
-        atlases = {
-            atlas.id: AtlasFiles(
-                image=study.artifact("preprocess", atlas.id, layout.preprocessed(atlas.id)),
-                labels=study.artifact("preprocess", atlas.id, layout.preprocessed_labels(atlas.id)),
-                transform=study.artifact("register", case.id, layout.transform(case.id, atlas.id)),
-            )
-            for atlas in study.atlases
-        }
+        if study.calibrates:
+            for flag in selector.flags:
+                study.flag(case.id, flag)
+        chosen = study.record("choose", case.id)
         jobs.append(
             FuseJob(
                 case.id,
                 study.call.output,
                 study.device,
                 native=Artifact(case.image, study.records["check"][case.id].inputs["image"]),
-                fixed=study.artifact("preprocess", case.id, layout.preprocessed(case.id)),
-                atlases=atlases,
+                files=case_files(study, case.id, kept_atlases(study, case.id)),
                 settings=study.call.settings.fuse,
+                voting=study.call.settings.atlases,
+                judge=selector.to_json(),
+                learnt=learnt_parameters(study, case.id),
+                left_out={} if chosen is None else chosen.facts["rejected"],
             )
         )
     return jobs
@@ -167,12 +177,21 @@ def _restore(fused: Fused, evidence: Evidence, fixed: Image, native: Image) -> t
     return label_map, restore_map(fused.confidence.cpu(), fixed.grid, native.grid)
 
 
-def _likeness(evidence: Evidence) -> list[float]:
-    """Correlation of each moved atlas with the fixed image, where the atlas sees it."""
-    return [
-        _correlation(moved[valid], evidence.fixed[valid])
-        for moved, valid in zip(evidence.moved, evidence.valid, strict=True)
-    ]
+def _atlas_facts(
+    evidence: Evidence, names: Sequence[str], fused: Fused, learnt: Mapping[str, float]
+) -> dict[str, dict[str, float | None]]:
+    """What each atlas was worth: likeness of its moved image, agreement of its labels with the result, learnt trust."""
+    facts: dict[str, dict[str, float | None]] = {}
+    trust = trust_of(learnt)
+    for name, moved, labels, valid in zip(names, evidence.moved, evidence.labels, evidence.valid, strict=True):
+        own = evidence.values[smallest_winner(labels)]
+        scores = [score for score in dice(own, fused.label_map, evidence.values).values() if math.isfinite(score)]
+        facts[name] = {
+            "likeness": number(_correlation(moved[valid], evidence.fixed[valid])),
+            "agreement": number(sum(scores) / len(scores)) if scores else None,
+            "trust": trust.get(name),
+        }
+    return facts
 
 
 def _correlation(a: Tensor, b: Tensor) -> float:
@@ -186,7 +205,7 @@ def _facts(label_map: Image, confidence: Image, values: list[int]) -> dict[str, 
     volumes = volumes_mm3(label_map, structures)
     certain = {value: confidence.data[label_map.data == value].double() for value in structures}
     return {
-        "quality": number(float(confidence.data[inside].double().mean())),
+        "certainty": number(float(confidence.data[inside].double().mean())),
         "ndim": label_map.grid.ndim,
         "volumes_mm3": {str(value): volumes[value] for value in structures},
         "confidence": {str(value): number(float(voxels.mean())) for value, voxels in certain.items()},

@@ -22,6 +22,9 @@ from tasks.layout import Layout
 
 log = logging.getLogger(__name__)
 
+COHORT = "@cohort"
+"""In place of the id of a case (no id begins so): work on all cases at once."""
+
 _FOLDERS = re.compile(r"(?<![\w.>])/(?:[^\s/'\",;:]+/)+")
 
 
@@ -61,6 +64,11 @@ class Job(ABC):
     def parameters(self) -> Mapping[str, Any]:
         """Settings the result depends on, plain JSON values."""
         return {}
+
+    @property
+    def vital(self) -> bool:
+        """Whether the case has failed if this fails; otherwise it is only flagged."""
+        return True
 
     @property
     def layout(self) -> Layout:

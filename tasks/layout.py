@@ -22,6 +22,15 @@ class Layout:
         """ITK transform that resamples the image of `moving` onto `fixed`."""
         return self.output / "transforms" / f"{fixed}_from_{moving}_xfm.h5"
 
+    @property
+    def template(self) -> Path:
+        """Mean of the atlases after affine alignment, by which atlases are chosen."""
+        return self.output / "work" / "template" / "mean.nii.gz"
+
+    def on_template(self, atlas: str) -> Path:
+        """Image of an atlas as it lies on the template."""
+        return self.output / "work" / "template" / "atlases" / f"{atlas}.nii.gz"
+
     def segmentation(self, case: str) -> Path:
         """Label map of a case on its own grid."""
         return self.output / "segmentations" / f"{case}.nii.gz"
@@ -29,6 +38,14 @@ class Layout:
     def confidence(self, case: str) -> Path:
         """Voxelwise confidence, 0 to 1, of the label map."""
         return self.output / "segmentations" / f"{case}_confidence.nii.gz"
+
+    def model(self, name: str) -> Path:
+        """Folder of what was trained: weights and the settings that made them."""
+        return self.output / "models" / name
+
+    def checkpoint(self, fingerprint: str) -> Path:
+        """State of a training that is going on, by what it is known by."""
+        return self.output / "work" / "training" / f"{fingerprint[:16]}.pt"
 
     def figure(self, case: str, name: str) -> Path:
         """Figure of a case, WebP."""

@@ -10,6 +10,7 @@ from covoxel.io import read_image
 from covoxel.io.transforms import write_transform
 from covoxel.metrics import folding
 from covoxel.registration import register as register_images
+from tasks.choose import kept_atlases
 from tasks.job import Artifact, Job, Made, number, work
 from tasks.options import TASK_OPTIONS
 from tasks.settings import RegisterSettings
@@ -28,6 +29,8 @@ class RegisterJob(Job):
         Preprocessed images of the atlases, by id.
     settings
         Engine and its options.
+    is_atlas
+        Whether the case is an atlas itself, which the others are to label.
     """
 
     stage = "register"
@@ -43,6 +46,12 @@ class RegisterJob(Job):
     fixed: Artifact
     moving: Mapping[str, Artifact]
     settings: RegisterSettings
+    is_atlas: bool
+
+    @property
+    def vital(self) -> bool:
+        """An atlas that cannot be labelled by the others still labels cases."""
+        return not self.is_atlas
 
     def inputs(self) -> Mapping[str, str]:
         """SHA-256 of everything that is read, by name."""
@@ -78,17 +87,20 @@ def register(job: RegisterJob) -> Made:
 
 
 def register_jobs(study: Study) -> list[RegisterJob]:
-    """A job for each sound case that is no atlas."""
-    moving = {case.id: study.artifact("preprocess", case.id, study.layout.preprocessed(case.id))
-              for case in study.atlases}  # fmt: skip
+    """A job for each sound case that atlases are brought onto."""
+    images = {
+        case.id: study.artifact("preprocess", case.id, study.layout.preprocessed(case.id))
+        for case in (*study.atlases, *study.fixed)
+    }
     return [
         RegisterJob(
-            case.id,
+            case,
             study.call.output,
             study.device,
-            fixed=study.artifact("preprocess", case.id, study.layout.preprocessed(case.id)),
-            moving=moving,
+            fixed=images[case],
+            moving={atlas: images[atlas] for atlas in kept_atlases(study, case)},
             settings=study.call.settings.register_,
+            is_atlas=study.cohort.case(case).role == "atlas",
         )
-        for case in study.fixed
+        for case in study.to_register
     ]

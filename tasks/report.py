@@ -1,5 +1,6 @@
 """Report: one page for people, from records and figures alone."""
 
+import math
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -7,10 +8,23 @@ from typing import Any
 from prefect import task
 
 from covoxel import __version__
+from covoxel.fusion.facts import CLEAN
 from covoxel.io import write_text
 from covoxel.registration import ENGINES
-from covoxel.report import CaseReport, Report, Stage, StructureRow, render
+from covoxel.report import (
+    AtlasRow,
+    CalibrationPoint,
+    CaseReport,
+    CurvePoint,
+    LearningPoint,
+    Report,
+    Stage,
+    StructureRow,
+    render,
+)
+from tasks.calibrate import leave_one_out
 from tasks.components import option_of
+from tasks.job import COHORT
 from tasks.options import TASK_OPTIONS
 from tasks.settings import FewShotSettings
 from tasks.study import Study
@@ -37,12 +51,15 @@ def report_of(study: Study) -> Report:
         title=settings.report.title or f"Segmentation of {study.cohort.name}",
         cases=tuple(rows),
         cohort=study.cohort.name,
-        stages=tuple(_stage(study, name) for name in study.records),
+        stages=tuple(_stage(study, name) for name, records in study.records.items() if records),
         components=_components(settings),
         settings=settings.model_dump(mode="json", by_alias=True),
         versions=_versions(),
         device=study.device,
         notes=_notes(study),
+        calibration=_calibration(study),
+        atlas_curve=_curve(study),
+        learning=_learning(study),
     )
 
 
@@ -64,14 +81,59 @@ def _case(study: Study, case: str, role: str) -> CaseReport:
         status=status,
         reason=reason,
         role=role,
-        confidence=fused.facts["quality"] if fused and role != "atlas" else None,
+        predicted_dice=fused.facts["quality"] if fused and role != "atlas" else None,
+        confidence=fused.facts["certainty"] if fused and role != "atlas" else None,
         folded_percent=worst["folded_percent"] if worst else None,
         sd_log_jacobian=worst["sd_log_jacobian"] if worst else None,
         seconds=sum(records[case].seconds for records in study.records.values() if case in records),
         flags=tuple(flags_of(study, case)),
         rows=_structures(study, case, role),
         figures=_figures(study, case),
+        **_fusion(study, case, role),
     )
+
+
+def _fusion(study: Study, case: str, role: str) -> dict[str, Any]:
+    """The rule of a case, what was predicted of each, and what each atlas was worth."""
+    fused = study.record("fuse", case)
+    if fused is None or role == "atlas":
+        return {}
+    facts = fused.facts
+    atlases = [AtlasRow(name, **values) for name, values in facts["atlases"].items()]
+    atlases += [AtlasRow(name, rejected=reason) for name, reason in facts["rejected"].items()]
+    return {
+        "rule": facts["rule"],
+        "predicted_by_rule": facts["predicted"] if len(facts["predicted"]) > 1 else {},
+        "atlases": tuple(sorted(atlases, key=lambda row: row.id)),
+    }
+
+
+def _calibration(study: Study) -> tuple[CalibrationPoint, ...]:
+    """Leave-one-out: each atlas predicted from the signs, by what the other atlases taught."""
+    return tuple(
+        CalibrationPoint(fact.case, fact.rule, predicted, fact.dice, planted=fact.kind != CLEAN)
+        for fact, predicted in leave_one_out(study)
+    )
+
+
+def _curve(study: Study) -> tuple[CurvePoint, ...]:
+    """Mean Dice of the vote on the atlases against the number of others, with its 95 % interval."""
+    curves = [record.facts["curve"] for _, record in sorted(study.records.get("calibrate", {}).items())]
+    points = []
+    for count in sorted({int(count) for curve in curves for count in curve}):
+        dice = [curve[str(count)] for curve in curves if curve.get(str(count)) is not None]
+        mean = sum(dice) / len(dice) if dice else None
+        if mean is not None:
+            variance = sum((value - mean) ** 2 for value in dice) / max(1, len(dice) - 1)
+            reach = 1.96 * math.sqrt(variance / len(dice))
+            points.append(CurvePoint(count, mean, mean - reach, mean + reach))
+    return tuple(points)
+
+
+def _learning(study: Study) -> tuple[LearningPoint, ...]:
+    record = study.record("learn", COHORT)
+    curve = [] if record is None else record.facts["curve"]
+    return tuple(LearningPoint(point["step"], point["loss"]) for point in curve if point["loss"] is not None)
 
 
 def _structures(study: Study, case: str, role: str) -> tuple[StructureRow, ...]:

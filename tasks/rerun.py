@@ -2,17 +2,21 @@
 
 from collections.abc import Callable, Sequence
 
+from tasks.calibrate import calibrate_jobs
 from tasks.call import Call, CallError
 from tasks.check import check_jobs, set_aside
+from tasks.choose import choose_jobs
 from tasks.evaluate import evaluate_jobs
 from tasks.figures import figures_jobs
 from tasks.fuse import fuse_jobs, keep_jobs
-from tasks.job import Job
+from tasks.job import COHORT, Job
+from tasks.learn import learn_jobs
 from tasks.preprocess import preprocess_jobs
 from tasks.register import register_jobs
 from tasks.report import write_report
 from tasks.study import Study, read_study
 from tasks.summary import Summary, summary_of
+from tasks.template import template_jobs
 
 NOTHING = "nothing"
 NOT_YET = "not done yet"
@@ -20,7 +24,11 @@ NOT_YET = "not done yet"
 _STAGES: tuple[tuple[str, Callable[[Study], Sequence[Job]]], ...] = (
     ("check", check_jobs),
     ("preprocess", preprocess_jobs),
+    ("template", template_jobs),
+    ("choose", choose_jobs),
     ("register", register_jobs),
+    ("learn", learn_jobs),
+    ("calibrate", calibrate_jobs),
     ("fuse", lambda study: [*fuse_jobs(study), *keep_jobs(study)]),
     ("evaluate", evaluate_jobs),
     ("figures", figures_jobs),
@@ -85,14 +93,20 @@ def plan(call: Call) -> dict[str, str]:
         for job in jobs_of(study):
             record = job.done()
             if record is None:
-                if job.case in reruns:
-                    reruns[job.case] = " ".join(names[place:])
-                study.failed[job.case] = NOT_YET
+                for case in _waiting(study, job):
+                    if reruns.get(case) == NOTHING:
+                        reruns[case] = " ".join(names[place:])
+                    study.failed[case] = NOT_YET
             else:
                 records[job.case] = record
         if stage == "check":
             _set_aside(study)
     return reruns
+
+
+def _waiting(study: Study, job: Job) -> list[str]:
+    """Cases that have to wait for a job: its own, or all where it is about the atlases or the whole cohort."""
+    return [job.case] if job.vital and job.case != COHORT else [case.id for case in study.fixed]
 
 
 def _set_aside(study: Study) -> None:

@@ -3,12 +3,20 @@
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
 
 MAX_FILE_BYTES = 1_000_000
+
+SELECT = "select"
+"""In place of a rule: for each case the candidate whose result is predicted best."""
+
+DATA_PARAMETERS = "data_parameters"
+"""The rule that needs to have been learnt how far each atlas can be trusted."""
+
+AtlasScore = Literal["likeness", "template", "weight"]
 
 OptionValue = bool | int | float | str | list[bool | int | float | str] | None
 
@@ -39,11 +47,33 @@ class RegisterSettings(_Stage):
     options: dict[str, OptionValue] = Field({}, description="options of that engine by name")
 
 
+class AtlasSettings(_Stage):
+    """Which of the named atlases label a case."""
+
+    count: PositiveInt | None = Field(None, description="the best so many for each case; null keeps all")
+    by: AtlasScore = Field(
+        "likeness", description="best by likeness after affine, on the template, or by learnt weight"
+    )
+
+
 class FuseSettings(_Stage):
     """How the labels of several atlases become one label map."""
 
-    rule: str = Field("locally_weighted", description="a fusion rule: majority, locally_weighted …")
+    rule: str = Field(SELECT, description="select, or a fusion rule: majority, locally_weighted …")
     options: dict[str, OptionValue] = Field({}, description="options of that rule by name")
+    candidates: list[str] = Field(
+        ["majority", "locally_weighted", "joint_label_fusion"],
+        min_length=1,
+        description="rules among which select chooses for each case",
+    )
+
+
+class LearnSettings(_Stage):
+    """How much each atlas is trusted on each case, learnt by a network (for data_parameters)."""
+
+    network: str = Field("unet", description="a segmentation network: unet, lraspp …")
+    epochs: PositiveInt = Field(30, description="passes over the cohort")
+    seed: int = Field(0, ge=0, description="of everything that is drawn at random")
 
 
 class ReportSettings(_Stage):
@@ -58,6 +88,8 @@ class FewShotSettings(_Stage):
 
     preprocess: PreprocessSettings = PreprocessSettings()
     register_: RegisterSettings = Field(RegisterSettings(), alias="register")
+    atlases: AtlasSettings = AtlasSettings()
+    learn: LearnSettings = LearnSettings()
     fuse: FuseSettings = FuseSettings()
     report: ReportSettings = ReportSettings()
 
@@ -95,6 +127,13 @@ def parse_settings(data: Mapping[str, Any], source: str) -> FewShotSettings:
         return FewShotSettings.model_validate(data)
     except ValidationError as error:
         raise SettingsError(f"settings {source}: " + explain(error, FewShotSettings)) from None
+
+
+def with_rule(settings: FewShotSettings, rule: str | None) -> FewShotSettings:
+    """The settings with another fusion rule and its defaults; unchanged if `rule` is None or the one they name."""
+    if rule in (None, settings.fuse.rule):
+        return settings
+    return settings.model_copy(update={"fuse": settings.fuse.model_copy(update={"rule": rule, "options": {}})})
 
 
 def explain(error: ValidationError, model: type[BaseModel]) -> str:

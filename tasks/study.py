@@ -18,6 +18,7 @@ from tasks.components import check_component
 from tasks.job import Artifact
 from tasks.last_call import remember_call
 from tasks.layout import Layout
+from tasks.settings import DATA_PARAMETERS, SELECT, FuseSettings, SettingsError
 
 MAX_WORKERS_BY_DEFAULT = 4
 
@@ -75,6 +76,24 @@ class Study:
     def fixed(self) -> tuple[Case, ...]:
         """Sound cases that the atlases label."""
         return tuple(case for case in self.named if case.role != "atlas" and self.is_sound(case.id))
+
+    @property
+    def to_register(self) -> tuple[str, ...]:
+        """Ids of the cases onto which atlases are brought; the atlases themselves too if predictions are calibrated."""
+        own = self.atlases if self.calibrates and len(self.atlases) > 1 else ()
+        return tuple(case.id for case in (*own, *self.fixed))
+
+    @property
+    def calibrates(self) -> bool:
+        """Whether the quality of results is predicted, as the atlases, each labelled by the others, teach."""
+        return self.call.settings.fuse.rule == SELECT
+
+    @property
+    def learns(self) -> bool:
+        """Whether it is learnt how far each atlas can be trusted on each case."""
+        fuse, atlases = self.call.settings.fuse, self.call.settings.atlases
+        rules = fuse.candidates if fuse.rule == SELECT else [fuse.rule]
+        return DATA_PARAMETERS in rules or (atlases.count is not None and atlases.by == "weight")
 
     def is_sound(self, case: str) -> bool:
         """Whether nothing has gone wrong with a case so far."""
@@ -166,7 +185,7 @@ def resolve_device(device: str) -> str:
 
 def _prepare(call: Call) -> Study:
     check_component(ENGINES, call.settings.register_.engine, call.settings.register_.options, "register", "engine")
-    check_component(FUSION_RULES, call.settings.fuse.rule, call.settings.fuse.options, "fuse", "rule")
+    _check_rules(call.settings.fuse)
     _check_output(call)
     try:
         cohort = open_cohort(call.cohort)
@@ -177,6 +196,17 @@ def _prepare(call: Call) -> Study:
     _check_truth(study)
     _check_names(study)
     return study
+
+
+def _check_rules(fuse: FuseSettings) -> None:
+    """Check the fusion rule and its options, or the candidates of `select`."""
+    if fuse.rule != SELECT:
+        check_component(FUSION_RULES, fuse.rule, fuse.options, "fuse", "rule")
+        return
+    if fuse.options:
+        raise SettingsError(f"settings: fuse.options = {fuse.options} is wrong: {SELECT} has no options")
+    for rule in fuse.candidates:
+        check_component(FUSION_RULES, rule, {}, "fuse", "candidates")
 
 
 def _without_unknown(cohort: Cohort, cases: Sequence[str] | None) -> Cohort:

@@ -1,0 +1,136 @@
+"""Calibrate: each atlas is labelled by the others, and how well that goes teaches what to expect elsewhere."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+
+from prefect import task
+
+from covoxel.fusion.atlas_choice import dice_by_count, likeness_scores
+from covoxel.fusion.calibration import Calibration
+from covoxel.fusion.candidates import VOTE
+from covoxel.fusion.choice import Selector
+from covoxel.fusion.facts import Fact, facts_from_json, facts_of, facts_to_json
+from covoxel.io import read_labels
+from tasks.candidates import rules_of, voters
+from tasks.evidence import CaseFiles, case_files, read_evidence
+from tasks.job import Artifact, Job, Made, number, work
+from tasks.learn import learnt_parameters
+from tasks.options import TASK_OPTIONS
+from tasks.settings import AtlasSettings, FuseSettings
+from tasks.study import Study
+
+COUNTS = (1, 2, 3, 4, 5, 7, 10, 14, 20, 30, 50, 100)
+
+
+@dataclass(frozen=True)
+class CalibrateJob(Job):
+    """An atlas and the others that were brought onto it.
+
+    Parameters
+    ----------
+    files
+        What is read of the atlas as a case.
+    truth
+        Its own label map on the same grid.
+    settings
+        The candidates.
+    voting
+        How many atlases vote at most, and by what they are chosen.
+    learnt
+        Raw data parameter of each atlas; empty where none were learnt.
+    """
+
+    stage = "calibrate"
+    code = (
+        "covoxel.spatial",
+        "covoxel.io",
+        "covoxel.losses.box",
+        "covoxel.metrics.dice",
+        "covoxel.fusion",
+        "tasks.evidence",
+        "tasks.candidates",
+        "tasks.calibrate",
+    )
+    vital = False
+
+    files: CaseFiles
+    truth: Artifact
+    settings: FuseSettings
+    voting: AtlasSettings
+    learnt: Mapping[str, float]
+
+    def inputs(self) -> Mapping[str, str]:
+        """SHA-256 of everything that is read, by name."""
+        return self.files.hashes() | {"truth": self.truth.sha256}
+
+    def parameters(self) -> Mapping[str, Any]:
+        """Settings the result depends on."""
+        return {
+            "candidates": list(self.settings.candidates),
+            "atlases": self.voting.model_dump(mode="json"),
+            "learnt": dict(self.learnt),
+        }
+
+
+@task(task_run_name="calibrate on {job.case}", **TASK_OPTIONS)
+@work
+def calibrate(job: CalibrateJob) -> Made:
+    """Find the signs and the true Dice of every candidate, and the Dice of fewer atlases, as facts."""
+    _, evidence = read_evidence(job.files, job.device)
+    truth = read_labels(job.truth.path).data
+    scores = likeness_scores(evidence)
+    order = sorted(range(len(scores)), key=lambda index: -scores[index])
+    counts = [count for count in COUNTS if count < len(order)] + [len(order)]
+    curve = dice_by_count(evidence, truth, order, rule=VOTE, counts=counts)
+    evidence, choice = voters(evidence, job.files.names, job.voting, job.learnt)
+    rules = rules_of(job.settings, job.learnt, choice.kept)
+    seed = int(sha256(job.case.encode()).hexdigest()[:8], 16)
+    facts = facts_of(job.case, evidence, truth, rules, seed=seed)
+    return Made(
+        [], {"facts": facts_to_json(facts), "curve": {str(count): number(dice) for count, dice in curve.items()}}
+    )
+
+
+def calibrate_jobs(study: Study) -> list[CalibrateJob]:
+    """A job for each atlas onto which the others were brought, if results are to be predicted."""
+    jobs = []
+    for atlas in study.atlases if study.calibrates else ():
+        registered = study.record("register", atlas.id)
+        if registered is None or not registered.facts["transforms"]:
+            continue
+        others = sorted(registered.facts["transforms"])
+        jobs.append(
+            CalibrateJob(
+                atlas.id,
+                study.call.output,
+                study.device,
+                files=case_files(study, atlas.id, others),
+                truth=study.artifact("preprocess", atlas.id, study.layout.preprocessed_labels(atlas.id)),
+                settings=study.call.settings.fuse,
+                voting=study.call.settings.atlases,
+                learnt=learnt_parameters(study, atlas.id),
+            )
+        )
+    return jobs
+
+
+def selector_of(study: Study) -> Selector:
+    """What all atlases taught about the rules."""
+    return Selector.fit(_facts(study))
+
+
+def leave_one_out(study: Study) -> list[tuple[Fact, float]]:
+    """What was found on each atlas, beside the Dice predicted for it from all other atlases."""
+    facts = _facts(study)
+    found = []
+    for case in sorted({fact.case for fact in facts}):
+        others = Calibration.fit([fact for fact in facts if fact.case != case])
+        found += [(fact, others.predict(fact.signs, fact.rule).dice) for fact in facts if fact.case == case]
+    return found
+
+
+def _facts(study: Study) -> list[Fact]:
+    records = study.records.get("calibrate", {})
+    return [fact for case in sorted(records) for fact in facts_from_json(records[case].facts["facts"])]

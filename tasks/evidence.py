@@ -1,0 +1,70 @@
+"""Evidence: what the atlases say about one case, read from the files that earlier stages left."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from covoxel.fusion import Evidence, gather_evidence
+from covoxel.io import read_image, read_labels, read_transform
+from covoxel.spatial import Image
+from tasks.job import Artifact
+from tasks.study import Study
+
+
+@dataclass(frozen=True)
+class AtlasFiles:
+    """What fusion reads of one atlas: image, labels on its grid, and the transform onto the case."""
+
+    image: Artifact
+    labels: Artifact
+    transform: Artifact
+
+
+@dataclass(frozen=True)
+class CaseFiles:
+    """A preprocessed case and its atlases by id."""
+
+    fixed: Artifact
+    atlases: Mapping[str, AtlasFiles]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Ids of the atlases in the order of the evidence."""
+        return tuple(sorted(self.atlases))
+
+    def hashes(self) -> dict[str, str]:
+        """SHA-256 of everything that is read, by name."""
+        hashes = {"fixed": self.fixed.sha256}
+        for name, atlas in self.atlases.items():
+            hashes[f"image.{name}"] = atlas.image.sha256
+            hashes[f"labels.{name}"] = atlas.labels.sha256
+            hashes[f"transform.{name}"] = atlas.transform.sha256
+        return hashes
+
+
+def case_files(study: Study, case: str, atlases: Sequence[str]) -> CaseFiles:
+    """Files of a case that was registered, with these of its atlases."""
+    layout = study.layout
+    return CaseFiles(
+        study.artifact("preprocess", case, layout.preprocessed(case)),
+        {
+            atlas: AtlasFiles(
+                image=study.artifact("preprocess", atlas, layout.preprocessed(atlas)),
+                labels=study.artifact("preprocess", atlas, layout.preprocessed_labels(atlas)),
+                transform=study.artifact("register", case, layout.transform(case, atlas)),
+            )
+            for atlas in atlases
+        },
+    )
+
+
+def read_evidence(files: CaseFiles, device: str) -> tuple[Image, Evidence]:
+    """The case's image and the evidence of its atlases, in the order of their ids, on `device`."""
+    fixed = read_image(files.fixed.path).to(device)
+    atlases = [files.atlases[name] for name in files.names]
+    evidence = gather_evidence(
+        fixed,
+        [read_image(atlas.image.path) for atlas in atlases],
+        [read_labels(atlas.labels.path) for atlas in atlases],
+        [read_transform(atlas.transform.path, fixed.grid) for atlas in atlases],
+    )
+    return fixed, evidence
