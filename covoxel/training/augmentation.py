@@ -45,18 +45,41 @@ class Augmentation:
             raise ValueError(f"control_vox must be at least 1, got {self.control_vox}")
 
 
-def augment(image: Tensor, labels: Tensor, how: Augmentation, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """`image` `(*shape)` and its `labels` `(label, *shape)`, warped by one random map; the image noisy as well.
+@dataclass(frozen=True, eq=False)
+class Draw:
+    """One random change of an image.
 
-    Labels beyond the border weigh nothing; the image's border is repeated. Draws from `generator`, which is on the
-    CPU whatever the device.
+    Parameters
+    ----------
+    coordinates_vox
+        `(1, n, *shape)`, where in the image each voxel comes from.
+    contrast, brightness
+        Factor and offset of the intensities.
+    noise
+        `(*shape)`, added to them.
     """
-    coordinates = _random_map(tuple(image.shape), how, generator).to(image)
-    moved = sample(image[None, None], coordinates)[0, 0]
-    moved_labels = sample(labels[None], coordinates, padding="zeros")[0]
+
+    coordinates_vox: Tensor
+    contrast: float
+    brightness: float
+    noise: Tensor
+
+    def image(self, image: Tensor) -> Tensor:
+        """`image` `(*shape)`, warped with its border repeated, of another contrast, and noisy."""
+        moved = sample(image[None, None], self.coordinates_vox)[0, 0]
+        return moved * self.contrast + self.brightness + self.noise
+
+    def labels(self, labels: Tensor) -> Tensor:
+        """`labels` `(label, *shape)`, warped alike; beyond the border they weigh nothing."""
+        return sample(labels[None], self.coordinates_vox, padding="zeros")[0]
+
+
+def draw(shape: tuple[int, ...], how: Augmentation, generator: torch.Generator, device: torch.device | str) -> Draw:
+    """A random change of images of `shape`. Draws from `generator`, which is on the CPU whatever the device."""
+    coordinates = _random_map(shape, how, generator).to(device)
     gain, offset, level = torch.randn(2, generator=generator).tolist() + torch.rand(1, generator=generator).tolist()
-    noise = torch.randn(image.shape, generator=generator).to(image)
-    return moved * math.exp(how.gain * gain) + how.gain * offset + how.noise * level * noise, moved_labels
+    noise = torch.randn(shape, generator=generator).mul_(how.noise * level).to(device)
+    return Draw(coordinates, math.exp(how.gain * gain), how.gain * offset, noise)
 
 
 def _random_map(shape: tuple[int, ...], how: Augmentation, generator: torch.Generator) -> Tensor:

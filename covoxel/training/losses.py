@@ -129,3 +129,35 @@ def fixed_weighting(foreground: Tensor) -> Tensor:
     Weihsbach et al., DeepSTAPLE, WBIR 2022, equation 4 (the reading `log(n + e) + e` of its brackets).
     """
     return 1 / (torch.log(foreground.double() + math.e) + math.e).float()
+
+
+def foreground_shares(label_maps: Tensor, valid: Tensor, class_weight: Tensor) -> Tensor:
+    """Share of voxels that each atlas gives a structure, of those any atlas sees, `(atlas,)`; counted as in `risk`."""
+    weight = class_weight.clone()
+    weight[0] = 0
+    sums = [(weight[label_map.long()] * mask).sum() for label_map, mask in zip(label_maps, valid, strict=True)]
+    return torch.stack(sums) / seen_voxels(valid)
+
+
+def relative_to_overlap(foreground: Tensor, predicted: Tensor, least: float) -> tuple[Tensor, Tensor]:
+    """Factor of each pair's cross-entropy, and the risk, in units of the structure at stake; instead of equation 4.
+
+    The cross-entropy is divided by the mean of the shares of voxels that the atlas and the network give a structure,
+    the denominator of Dice: a large structure, on whose longer border more voxels are in doubt, is then no bad
+    registration. The risk becomes 1, or 0 where the network predicts nothing: divided by a number of the pair, it
+    would favour small label maps.
+
+    Parameters
+    ----------
+    foreground, predicted
+        Of `foreground_shares`, `(atlas,)`, and of `risk`.
+    least
+        Share below which there is little at stake: keeps the empty label map of an empty image from a division by
+        zero.
+
+    Returns
+    -------
+    tuple of Tensor
+        Factors `(atlas,)`, and one number.
+    """
+    return 1 / (least + (foreground + predicted) / 2), predicted / (least + predicted)

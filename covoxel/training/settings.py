@@ -2,11 +2,12 @@
 
 import math
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from covoxel.training.augmentation import Augmentation
 
 Mode = Literal["out_of_line", "inline"]
+Weighting = Literal["overlap", "log", "none"]
 
 
 @dataclass(frozen=True)
@@ -34,10 +35,16 @@ class TrainingSettings:
     parameter_rate
         Learning rate of SparseAdam for the data parameters.
     damping
-        What is added to the root mean square of a parameter's gradient, in units of the mean gradient of the case,
-        before Adam divides by it. See `docs/decisions/0008-data-parameters.md`.
-    risk, fixed_weighting
-        Whether equations 3 and 4 apply.
+        What SparseAdam adds to the root mean square of a gradient before it divides by it (its `eps`), in units of
+        the cohort's mean share of foreground. With next to nothing, every parameter moves by the rate at every step,
+        and the sign of its gradient is all that is learnt; with more, a larger gradient moves it further.
+    average
+        The data parameters learn through the running average of the network's weights, of which so much is kept at
+        every step; 0 for the network as it is. Out of line only.
+    risk
+        Whether equation 3 applies.
+    weighting
+        What makes up for the amount of foreground: "log" is equation 4, "overlap" is `losses.relative_to_overlap`.
     class_power
         Exponent of the class weights, `1 / voxels^power`.
     augmentation
@@ -47,8 +54,8 @@ class TrainingSettings:
     """
 
     mode: Mode = "out_of_line"
-    epochs: int = 30
-    warm_up: int = 5
+    epochs: int = 26
+    warm_up: int = 8
     batch: int = 2
     pairs: int | None = None
     learning_rate: float = 0.01
@@ -56,25 +63,26 @@ class TrainingSettings:
     weight_decay: float = 0.01
     clip: float = 1.0
     parameter_rate: float = 0.1
-    damping: float = 1.0
+    damping: float = 0.03
+    average: float = 0.97
     risk: bool = True
-    fixed_weighting: bool = True
+    weighting: Weighting = "overlap"
     class_power: float = 0.35
     augmentation: Augmentation = field(default_factory=Augmentation)
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.mode not in ("out_of_line", "inline"):
-            raise ValueError(f"mode must be 'out_of_line' or 'inline', got {self.mode!r}")
+        for name, known in (("mode", get_args(Mode)), ("weighting", get_args(Weighting))):
+            self._check(name, getattr(self, name) in known, f"one of {', '.join(known)}")
         for name, least in (("epochs", 1), ("warm_up", 0), ("batch", 1), ("pairs", 1)):
             value = getattr(self, name)
-            if value is not None and value < least:
-                raise ValueError(f"{name} must be {least} or more, got {value}")
+            self._check(name, value is None or value >= least, f"{least} or more")
         for name in ("learning_rate", "decay", "clip", "parameter_rate"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value > 0):
-                raise ValueError(f"{name} must be finite and positive, got {value}")
+            self._check(name, 0 < getattr(self, name) < math.inf, "finite and positive")
         for name in ("weight_decay", "damping", "class_power"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value >= 0):
-                raise ValueError(f"{name} must be finite and not negative, got {value}")
+            self._check(name, 0 <= getattr(self, name) < math.inf, "finite and not negative")
+        self._check("average", 0 <= self.average < 1, "at least 0 and below 1")
+
+    def _check(self, name: str, fits: bool, rule: str) -> None:
+        if not fits:
+            raise ValueError(f"{name} must be {rule}, got {getattr(self, name)!r}")

@@ -40,7 +40,11 @@ class Survey:
         return float((class_weight[1:].cpu() * self.counts[1:]).sum()) / self.seen
 
     def factors(self, *, fixed: bool) -> Tensor:
-        """Factor of each pair's cross-entropy, `(pair,)`: that of equation 4, its mean over the cohort made one."""
+        """Factor of each pair's cross-entropy, `(pair,)`: that of equation 4, or 1.
+
+        The mean over the cohort is made one: otherwise equation 2 would become some ten times smaller against
+        equation 3, which it is weighed against, and every parameter would rise.
+        """
         factors = fixed_weighting(self.foreground) if fixed else torch.ones(len(self.pairs))
         return factors / factors.mean()
 

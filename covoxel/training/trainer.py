@@ -1,5 +1,6 @@
 """Training of a segmentation network and the data parameters of its cohort; can be stopped and taken up at any step."""
 
+import copy
 import hashlib
 import math
 from collections.abc import Callable
@@ -11,19 +12,34 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from covoxel.training.augmentation import augment
+from covoxel.training.augmentation import draw
 from covoxel.training.cases import PairedCase, PairedCases
 from covoxel.training.checkpoint import load_checkpoint, save_checkpoint
 from covoxel.training.data_parameters import DataParameters
 from covoxel.training.losses import (
     data_parameter_loss,
+    foreground_shares,
     label_weights,
+    relative_to_overlap,
     risk,
     soft_cross_entropy,
     spatial_cross_entropy,
 )
 from covoxel.training.settings import TrainingSettings
 from covoxel.training.survey import Survey, standardised, survey
+
+_LEAST = 0.1  # of the mean share of foreground: `least` of `relative_to_overlap`
+
+_CURVE = (
+    "epoch",
+    "step",
+    "learning_rate",
+    "loss",
+    "pair_cross_entropy",
+    "risk",
+    "parameter_mean",
+    "parameter_sd",
+)
 
 Progress = Callable[[int, int, float], None]
 """Called after each step with the steps done, the steps in all, and the network's loss."""
@@ -40,7 +56,7 @@ class Trained:
     Parameters
     ----------
     network
-        In evaluation mode.
+        In evaluation mode; the running average, where there is one.
     parameters
         The learnt data parameters.
     curve
@@ -114,11 +130,12 @@ def train(
     """
     if checkpoint_steps < 1:
         raise ValueError(f"checkpoint_steps must be 1 or more, got {checkpoint_steps}")
-    training = _Training(network, cases, survey(cases, labels), labels, settings or TrainingSettings(), device)
-    if checkpoint is not None and Path(checkpoint).exists():
-        training.load(Path(checkpoint))
+    about = survey(cases, labels)
     devices = [torch.device(device)] if torch.device(device).type == "cuda" else []
     with torch.random.fork_rng(devices):
+        training = _Training(network, cases, about, labels, settings or TrainingSettings(), device)
+        if checkpoint is not None and Path(checkpoint).exists():
+            training.load(Path(checkpoint))
         while training.done < training.steps:
             loss = training.step()
             last = training.done == training.steps
@@ -126,8 +143,7 @@ def train(
                 training.save(Path(checkpoint))
             if progress is not None:
                 progress(training.done, training.steps, loss)
-    network.eval()
-    return Trained(network, training.parameters, pd.DataFrame(training.curve))
+    return Trained(training.judge.eval(), training.parameters, pd.DataFrame(training.curve, columns=list(_CURVE)))
 
 
 class _Training:
@@ -145,15 +161,20 @@ class _Training:
         self.cases, self.labels, self.settings, self.device = cases, labels, settings, torch.device(device)
         self.network = network.to(self.device)
         self.parameters = DataParameters(about.pairs).to(self.device)
-        self.factors = about.factors(fixed=settings.fixed_weighting).to(self.device)
+        averaged = settings.mode == "out_of_line" and settings.average > 0
+        self.judge = copy.deepcopy(self.network) if averaged else self.network
+        self.factors = about.factors(fixed=settings.weighting == "log").to(self.device)
         weight = about.class_weight(settings.class_power)
         self.unit = about.unit(weight)
         self.class_weight = weight.to(self.device)
+        relative = settings.weighting == "overlap"  # gradients of the parameters have no unit
+        self.scale = self.unit if relative and settings.mode == "inline" else 1.0
+        damping = settings.damping * (1.0 if relative else self.unit)
         self.network_optimiser = torch.optim.AdamW(
             network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
         )
         self.parameter_optimiser = torch.optim.SparseAdam(
-            list(self.parameters.parameters()), lr=settings.parameter_rate, eps=max(1e-8, settings.damping * self.unit)
+            list(self.parameters.parameters()), lr=settings.parameter_rate, eps=max(1e-8, damping)
         )
         self.steps_per_epoch = -(-len(cases) // settings.batch)
         self.steps = self.steps_per_epoch * settings.epochs
@@ -199,57 +220,62 @@ class _Training:
         self.parameter_optimiser.zero_grad()
         pairs, total = sum(len(case.atlas_ids) for case, _ in batch), 0.0
         for case, generator in batch:
-            weights = torch.ones(len(case.atlas_ids), device=self.device)
+            change = draw(tuple(case.fixed.shape), self.settings.augmentation, generator, self.device)
+            log_probabilities = self._log_probabilities(self.network, change.image(case.fixed))
+            weights, reward = torch.ones(len(case.atlas_ids), device=self.device), torch.zeros((), device=self.device)
             if inline:
-                places = self.parameters.places(case.id, case.atlas_ids)
-                confidence = self.parameters(places)
-                weights = confidence * self.factors[places]
-            targets = label_weights(case.label_maps, case.valid, weights, self.labels)
-            image, targets = augment(case.fixed, targets, self.settings.augmentation, generator)
-            log_probabilities = self._log_probabilities(image)
+                confidence = self.parameters(self.parameters.places(case.id, case.atlas_ids))
+                factors, share = self._units(log_probabilities.detach(), case)
+                weights, reward = confidence * factors, share * confidence.sum()
+            targets = change.labels(label_weights(case.label_maps, case.valid, weights, self.labels))
             loss = soft_cross_entropy(log_probabilities, targets, self.class_weight)
             total += self._finite(loss.detach(), case)
-            if inline:
-                loss = loss - self._risk(log_probabilities.detach(), case) * confidence.sum()
-            loss.backward()  # type: ignore[no-untyped-call]
-        self._descend(pairs, batch)
+            (loss - reward).backward()  # type: ignore[no-untyped-call]
+        self._descend(pairs / self.scale if inline else pairs, batch)
         if inline:
             self.parameter_optimiser.step()  # type: ignore[no-untyped-call]
         return total / pairs
 
-    def _descend(self, pairs: int, batch: list[tuple[PairedCase, torch.Generator]]) -> None:
+    def _descend(self, pairs: float, batch: list[tuple[PairedCase, torch.Generator]]) -> None:
         for weight in self.network.parameters():
             if weight.grad is not None:
                 weight.grad /= pairs
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.clip)
         self._finite(norm, *(case for case, _ in batch))
         self.network_optimiser.step()
+        if self.judge is not self.network:
+            follow(self.judge, self.network, min(self.settings.average, 1 - 1 / (self.done + 2)))
 
     def _parameter_step(self, batch: list[tuple[PairedCase, torch.Generator]]) -> None:
         """Step (ii): through the network as it now is, which stays as it is, the data parameters alone learn."""
-        self.network.eval()
+        self.judge.eval()
         self.parameter_optimiser.zero_grad()
         for case, _ in batch:
             with torch.no_grad():
-                log_probabilities = self._log_probabilities(case.fixed)
+                log_probabilities = self._log_probabilities(self.judge, case.fixed)
                 cost = spatial_cross_entropy(log_probabilities, case.label_maps, case.valid, self.class_weight)
-            places = self.parameters.places(case.id, case.atlas_ids)
-            confidence = self.parameters(places)
-            loss = data_parameter_loss(cost * self.factors[places], confidence)
-            loss = loss - self._risk(log_probabilities, case) * confidence.sum()
+                factors, share = self._units(log_probabilities, case)
+            confidence = self.parameters(self.parameters.places(case.id, case.atlas_ids))
+            loss = data_parameter_loss(cost * factors, confidence) - share * confidence.sum()
             self._finite(loss.detach(), case)
             loss.backward()
             self._tally(pair_cross_entropy=float(cost.mean()))
         self.parameter_optimiser.step()  # type: ignore[no-untyped-call]
 
-    def _log_probabilities(self, image: Tensor) -> Tensor:
-        logits: Tensor = self.network(image[None, None])
-        return logits[0].float().log_softmax(0)
+    def _units(self, log_probabilities: Tensor, case: PairedCase) -> tuple[Tensor, Tensor]:
+        """Factors of the pairs' cross-entropies, and the risk to set against them."""
+        predicted = risk(log_probabilities, case.valid, self.class_weight)
+        self._tally(risk=float(predicted))
+        if self.settings.weighting == "overlap":
+            foreground = foreground_shares(case.label_maps, case.valid, self.class_weight)
+            factors, share = relative_to_overlap(foreground, predicted, _LEAST * self.unit)
+        else:
+            factors, share = self.factors[self.parameters.places(case.id, case.atlas_ids)], predicted
+        return factors, share if self.settings.risk else torch.zeros_like(share)
 
-    def _risk(self, log_probabilities: Tensor, case: PairedCase) -> Tensor:
-        share = risk(log_probabilities, case.valid, self.class_weight)
-        self._tally(risk=float(share))
-        return share if self.settings.risk else torch.zeros_like(share)
+    def _log_probabilities(self, network: nn.Module, image: Tensor) -> Tensor:
+        logits: Tensor = network(image[None, None])
+        return logits[0].float().log_softmax(0)
 
     def _finite(self, value: Tensor, *cases: PairedCase) -> float:
         number = float(value)
@@ -311,10 +337,22 @@ class _Training:
     def _parts(self) -> dict[str, Any]:
         return {
             "network": self.network,
+            "judge": self.judge,
             "parameters": self.parameters,
             "network_optimiser": self.network_optimiser,
             "parameter_optimiser": self.parameter_optimiser,
         }
+
+
+@torch.no_grad()
+def follow(average: nn.Module, network: nn.Module, kept: float) -> None:
+    """Move the weights of `average` towards those of `network`: so much of its own is kept. Buffers are copied."""
+    weights = zip(average.parameters(), network.parameters(), strict=True)
+    for mine, theirs in weights:
+        mine.data.lerp_(theirs.data, 1 - kept)
+    buffers = zip(average.buffers(), network.buffers(), strict=True)
+    for kept_buffer, buffer in buffers:
+        kept_buffer.copy_(buffer)
 
 
 def _seed(*key: str | int) -> int:
