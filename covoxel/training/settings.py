@@ -55,7 +55,7 @@ class TrainingSettings:
 
     mode: Mode = "out_of_line"
     epochs: int = 26
-    warm_up: int = 8
+    warm_up: int = 12
     batch: int = 2
     pairs: int | None = None
     learning_rate: float = 0.01

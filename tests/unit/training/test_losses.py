@@ -10,7 +10,9 @@ from covoxel.training.losses import (
     class_weights,
     data_parameter_loss,
     fixed_weighting,
+    foreground_shares,
     label_weights,
+    relative_to_overlap,
     risk,
     seen_voxels,
     soft_cross_entropy,
@@ -83,3 +85,19 @@ def test_equation_3_counts_hard_and_over_all_structures() -> None:
 def test_equation_4_by_hand() -> None:
     got = fixed_weighting(torch.tensor([0, 100]))
     assert_close(got, torch.tensor([1 / (1 + math.e), 1 / (math.log(100 + math.e) + math.e)]))
+
+
+def test_foreground_is_counted_as_risk_is() -> None:
+    """Three voxels seen by any: two structures in atlas 0, of which it sees one; none in atlas 1."""
+    maps = torch.tensor([[[0, 1, 2, 2]], [[0, 0, 0, 1]]], dtype=torch.uint8)
+    valid = torch.tensor([[[True, True, False, False]], [[False, True, True, False]]])
+    assert_close(foreground_shares(maps, valid, torch.tensor([9.0, 0.5, 3.0])), torch.tensor([0.5 / 3, 0.0]))
+
+
+def test_relative_to_overlap_by_hand() -> None:
+    factors, share = relative_to_overlap(torch.tensor([0.2, 0.0]), torch.tensor(0.4), 0.1)
+    assert_close(factors, torch.tensor([1 / 0.4, 1 / 0.3]))
+    assert_close(share, torch.tensor(0.8))
+    factors, share = relative_to_overlap(torch.tensor([0.0]), torch.tensor(0.0), 0.1)
+    assert_close(factors, torch.tensor([10.0]))
+    assert share == 0

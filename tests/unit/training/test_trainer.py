@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from covoxel.training import Augmentation, PairedCase, TrainingDivergedError, TrainingSettings, train
 from covoxel.training.settings import Mode, Weighting
+from covoxel.training.trainer import follow
 
 MakeNet = Callable[..., nn.Module]
 QUICK = TrainingSettings(epochs=12, warm_up=4, batch=2, augmentation=Augmentation(warp_vox=0.5))
@@ -27,6 +28,39 @@ def test_shifted_label_maps_get_the_lowest_parameters(planted: list[PairedCase],
         assert far < shifted < min(right, near)
         assert far < 0 < right
     assert not trained.network.training
+
+
+def test_out_of_line_the_network_knows_nothing_of_the_parameters(planted: list[PairedCase], make_net: MakeNet) -> None:
+    """Inline it does: there the rate of the parameters makes another network."""
+    for mode, same in (("out_of_line", True), ("inline", False)):
+        settings = replace(SHORT, mode=mode, warm_up=0)
+        slow, fast = (
+            train(make_net(), planted, labels=2, settings=replace(settings, parameter_rate=rate))
+            for rate in (0.01, 1.0)
+        )
+        assert all(map(torch.equal, slow.network.parameters(), fast.network.parameters())) is same
+        assert fast.weights["parameter"].std() > 10 * slow.weights["parameter"].std()
+
+
+def test_next_to_no_damping_moves_every_parameter_by_the_rate(planted: list[PairedCase], make_net: MakeNet) -> None:
+    """The first step of Adam is the sign of the gradient, unless it is damped: then a worse map sinks further."""
+    settings = replace(QUICK, epochs=5, warm_up=4, batch=6, parameter_rate=0.1)
+    sign = train(make_net(), planted, labels=2, settings=replace(settings, damping=0.0)).weights["parameter"]
+    damped = train(make_net(), planted, labels=2, settings=replace(settings, damping=1.0)).weights["parameter"]
+    assert sign.abs().to_numpy() == pytest.approx(0.1, rel=1e-2)
+    assert ((sign < 0) == (damped < 0)).all()
+    assert damped.abs().max() < 0.08
+    assert damped.round(6).nunique() == len(damped)
+
+
+def test_the_average_follows_the_network() -> None:
+    mine, theirs = nn.BatchNorm1d(2), nn.BatchNorm1d(2)
+    theirs.weight.data.fill_(5.0)
+    theirs.running_mean.fill_(7.0)  # type: ignore[union-attr]
+    follow(mine, theirs, 0.75)
+    assert mine.weight.tolist() == [2.0, 2.0]
+    assert mine.running_mean.tolist() == [7.0, 7.0]  # type: ignore[union-attr]
+    assert theirs.weight.tolist() == [5.0, 5.0]
 
 
 def chessboard_with_empty_label_map(case: PairedCase) -> PairedCase:
