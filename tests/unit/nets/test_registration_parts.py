@@ -10,7 +10,7 @@ from covoxel.spatial.field import compose
 from covoxel.spatial.smoothing import cell_means, gaussian
 from covoxel.spatial.transform import apply_matrix
 from nets.registration import affine, parts
-from nets.registration.heads import HEADS, Head, make_head
+from nets.registration.heads import HEADS, Head, Motion, make_head
 from nets.registration.swin import SwinBlock, WindowAttention, unwindows, windows
 
 
@@ -106,6 +106,40 @@ def test_a_velocity_that_does_not_change_is_a_stationary_one() -> None:
     changing = head.motion(field.expand(-1, 64, -1, -1, -1), False).displacement_vox
     expected = steady.motion(field, False).displacement_vox
     assert (changing - expected)[..., 6:-6, 6:-6].abs().max() < 0.03
+
+
+def test_motions_follow_each_other_and_back() -> None:
+    """Fixed to middle doubles distances from the origin, middle to moving adds two."""
+    x = voxel_coordinates((30, 30), torch.zeros(()))
+    double = Motion(x, None, -x / 2)
+    shift = Motion(torch.full_like(x, 2.0), None, torch.full_like(x, -2.0))
+    both = double.after(shift)
+    assert both.inverse_vox is not None
+    at = (0, 0, 4, 0)
+    assert both.displacement_vox[at] == 2 * 4 + 2 - 4
+    assert both.inverse_vox[0, 0, 10, 0] == (10 - 2) / 2 - 10
+    assert Motion(x).after(shift).inverse_vox is None
+    assert shift.after(None) is shift
+
+
+def test_a_motion_on_a_finer_grid_moves_as_far() -> None:
+    x = voxel_coordinates((6, 6), torch.zeros(()))
+    fine = Motion(0.1 * x, None, -0.1 * x).onto((11, 12))
+    assert fine.inverse_vox is not None
+    expected = 0.1 * voxel_coordinates((11, 12), x) - 0.05  # cell i is voxels 2 i and 2 i + 1: its centre 2 i + 0.5
+    inner = (..., slice(1, -1), slice(1, -1))
+    torch.testing.assert_close(fine.displacement_vox[inner], expected[inner])
+    torch.testing.assert_close(fine.inverse_vox[inner], -expected[inner])
+
+
+@pytest.mark.parametrize("name", sorted(HEADS))
+def test_a_head_keeps_its_digits_under_autocast(name: str) -> None:
+    head = make_head(name, 2, 4)
+    features = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0)).bfloat16().float()
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = head(features.bfloat16(), inverse=True)
+    exact = head(features, inverse=True)
+    assert torch.equal(rough.displacement_vox, exact.displacement_vox)
 
 
 def test_heads_refuse_settings_without_meaning() -> None:
