@@ -56,8 +56,8 @@ def appearance_score(evidence: Evidence, undecided: Tensor) -> Tensor:
     target = torch.cat([own[:, rows].T[there[rows]] for own, there in zip(votes, seen, strict=True)]).double()
     weights = _learnt(design, offset, target)
     looks = descriptors(evidence.fixed, torch.ones_like(undecided), undecided)
-    parts = zip(looks.split(_CHUNK), place.split(_CHUNK), strict=True)
-    return torch.cat([(_inputs(look, at).double() @ weights).float() for look, at in parts]).T
+    parts = [slice(start, start + _CHUNK) for start in range(0, len(looks), _CHUNK)]
+    return torch.cat([(_inputs(looks[part], place[part]).double() @ weights).float() for part in parts]).T
 
 
 def _votes_of_others(votes: Tensor, seen: Tensor, rows: slice) -> list[Tensor]:
@@ -104,5 +104,5 @@ def _fit(design: Tensor, offset: Tensor, target: Tensor, start: Tensor, ridge: f
             (weights.grad,) = torch.autograd.grad(value, weights)
         return float(value.detach())
 
-    search.step(loss)
+    search.step(loss)  # type: ignore[no-untyped-call]
     return weights.detach()

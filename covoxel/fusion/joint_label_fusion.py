@@ -78,8 +78,9 @@ def joint_label_fusion(
     """
     if not alpha > 0:
         raise ValueError(f"alpha must be positive, got {alpha}")
-    if min(beta, power) < 0:
-        raise ValueError(f"beta and power must not be negative, got {beta} and {power}")
+    for name, value in (("beta", beta), ("power", power), ("spread", spread)):
+        if value < 0:
+            raise ValueError(f"{name} must not be negative, got {value}")
     look = Look("ssd", radius, normalisation_radius, search)
     around = offsets_within(radius, evidence.fixed.ndim).to(evidence.fixed.device)
 

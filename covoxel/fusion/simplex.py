@@ -46,11 +46,17 @@ def least_cost_weights(cost: Tensor) -> Tensor:
 
 def _solve(cost: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
     """Solution of `C w = 1` over the chosen indices, zero elsewhere, and `C w - 1`."""
-    both = chosen[:, :, None] & chosen[:, None, :]
-    matrix = torch.where(both, cost, torch.diag_embed((~chosen).to(cost.dtype)))
-    right = chosen.to(cost.dtype)[..., None]
-    solution = torch.linalg.solve(matrix, right)
-    return solution[..., 0] * chosen, (cost @ solution)[..., 0] - 1
+    # Only as many rows as the largest choice has: the chosen ones first, then ones that change nothing.
+    size = int(chosen.sum(1).amax())
+    order = chosen.to(torch.int8).argsort(1, descending=True)[:, :size]
+    inside = chosen.gather(1, order)
+    part = cost.gather(1, order[:, :, None].expand(-1, -1, cost.shape[2])).gather(
+        2, order[:, None].expand(-1, size, -1)
+    )
+    part = torch.where(inside[:, :, None] & inside[:, None, :], part, torch.diag_embed((~inside).to(cost.dtype)))
+    found = torch.linalg.solve(part, inside.to(cost.dtype)[..., None])[..., 0]
+    solution = torch.zeros_like(cost[:, 0]).scatter_(1, order, found)
+    return solution, (cost @ solution[..., None])[..., 0] - 1
 
 
 def _last(wrong: Tensor) -> Tensor:
