@@ -202,8 +202,9 @@ def test_the_values_of_the_formulas(shape: tuple[int, ...]) -> None:
 def test_the_second_displacements_are_used_where_given(shape: tuple[int, ...]) -> None:
     start = trip(shape)
     still = torch.zeros_like(start.forward_vox)
-    moved = replace(start, second_forward_vox=still, second_backward_vox=still)
-    assert (CONSISTENCY["cycle"](moved) > 1.5 * CONSISTENCY["cycle"](start)).all()
+    for name in ("second_forward_vox", "second_backward_vox"):
+        moved = replace(start, **{name: still})
+        assert (CONSISTENCY["cycle"](moved) > 1.2 * CONSISTENCY["cycle"](start)).all()
 
 
 def test_dual_consistency_compares_by_any_similarity(shape: tuple[int, ...]) -> None:

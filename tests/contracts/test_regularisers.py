@@ -82,9 +82,8 @@ def test_a_sample_costs_the_same_alone_and_in_a_batch(regulariser: Regulariser, 
 def test_what_lies_outside_the_mask_does_not_count(regulariser: Regulariser, shape: tuple[int, ...]) -> None:
     field = rough(shape)
     mask = torch.zeros(1, 1, *shape).double()
-    mask[:, :, 3:] = 1
-    changed = field.clone()
-    changed[:, :, :3] = 100 * rough(shape)[:, :, :3]
+    mask[:, :, 2:-2] = 1
+    changed = torch.where(mask > 0, field, 100 * field)
     assert float(regulariser(field, mask=mask)) > 0
     torch.testing.assert_close(regulariser(changed, mask=mask), regulariser(field, mask=mask))
 

@@ -116,6 +116,16 @@ def test_what_lies_far_outside_the_mask_does_not_count(similarity: Similarity, s
     assert gradient[:, :, 0].abs().max() < 1e-8
 
 
+@pytest.mark.parametrize("name", sorted(set(SIMILARITIES) - {"mind"}))
+def test_what_lies_next_to_the_mask_does_not_count(name: str, shape: tuple[int, ...]) -> None:
+    """But for descriptors, which are patches and their neighbours, windows hold masked voxels only."""
+    fixed, moved, mask = texture(shape), texture(shape, seed=1), ball(shape)
+    loss = SIMILARITIES[name](fixed, mask, radius=RADIUS)
+    changed = torch.where(mask > 0, moved, texture(shape, seed=2))
+    torch.testing.assert_close(loss(changed), loss(moved))
+    assert with_gradient(loss, moved)[1][mask == 0].abs().max() < 1e-8
+
+
 def test_the_order_of_the_batch_does_not_matter(similarity: Similarity, shape: tuple[int, ...]) -> None:
     order = [2, 0, 3, 1]
     fixed, moved = texture(shape), texture(shape, batch=4, seed=1)
