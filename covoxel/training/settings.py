@@ -54,7 +54,7 @@ class TrainingSettings:
     """
 
     mode: Mode = "out_of_line"
-    epochs: int = 26
+    epochs: int = 32
     warm_up: int = 12
     batch: int = 2
     pairs: int | None = None
@@ -63,7 +63,7 @@ class TrainingSettings:
     weight_decay: float = 0.01
     clip: float = 1.0
     parameter_rate: float = 0.1
-    damping: float = 0.03
+    damping: float = 0.003
     average: float = 0.97
     risk: bool = True
     weighting: Weighting = "overlap"

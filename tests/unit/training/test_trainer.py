@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from covoxel.training import Augmentation, PairedCase, TrainingDivergedError, TrainingSettings, train
 from covoxel.training.settings import Mode, Weighting
 from covoxel.training.trainer import follow
+from nets.segmentation import SEGMENTATION_NETS
 
 MakeNet = Callable[..., nn.Module]
 QUICK = TrainingSettings(epochs=12, warm_up=4, batch=2, augmentation=Augmentation(warp_vox=0.5))
@@ -50,7 +51,7 @@ def test_next_to_no_damping_moves_every_parameter_by_the_rate(planted: list[Pair
     assert sign.abs().to_numpy() == pytest.approx(0.1, rel=1e-2)
     assert ((sign < 0) == (damped < 0)).all()
     assert damped.abs().max() < 0.08
-    assert damped.round(6).nunique() == len(damped)
+    assert damped.abs().max() > 10 * damped.abs().min()
 
 
 def test_the_average_follows_the_network() -> None:
@@ -264,3 +265,20 @@ def test_a_cohort_that_is_not_fit_is_refused_by_name(planted: list[PairedCase], 
 def test_settings_are_checked(name: str, value: object) -> None:
     with pytest.raises(ValueError, match=f"{name} must be"):
         replace(TrainingSettings(), **{name: value})
+
+
+def test_a_network_of_the_registry_learns_in_3d() -> None:
+    """Balls: the label map shifted by three voxels sinks below the right one, in every case."""
+    axes = torch.stack(torch.meshgrid(*[torch.arange(side).float() for side in (14, 12, 13)], indexing="ij"))
+    cases = []
+    for index in range(4):
+        ball = ((axes - 6 - 0.3 * index) ** 2).sum(0) < 16
+        maps = torch.stack([ball, ball.roll(3, 0), ball]).to(torch.uint8)
+        image = ball + 0.2 * torch.randn(ball.shape)
+        cases.append(PairedCase(f"b{index}", image, maps, torch.ones_like(maps, dtype=torch.bool), ("x", "y", "z")))
+    network = SEGMENTATION_NETS["lraspp"](ndim=3, labels=2)
+    parameters = train(network, cases, labels=2, settings=replace(QUICK, epochs=8, warm_up=5)).parameters
+    for case in cases:
+        right, shifted, again = parameters.raw(case.id, case.atlas_ids)
+        assert shifted < right
+        assert again == pytest.approx(right)
