@@ -158,5 +158,14 @@ def test_constant_images_are_no_accident(rule: str, shape: tuple[int, ...]) -> N
     assert fuse(rule, flat).probabilities.isfinite().all()
 
 
+@pytest.mark.gpu
+def test_a_gpu_gives_what_a_cpu_gives(rule: str, shape: tuple[int, ...]) -> None:
+    evidence = evidence_of(shape)
+    parts = (evidence.fixed, evidence.moved, evidence.labels, evidence.values, evidence.valid)
+    there = fuse(rule, Evidence(*(part.cuda() for part in parts)))
+    assert there.probabilities.is_cuda
+    assert_close(there.probabilities.cpu(), fuse(rule, evidence).probabilities, atol=1e-3, rtol=0)
+
+
 def test_it_is_documented_with_its_source(rule: str) -> None:
     assert "References" in (FUSION_RULES[rule].__doc__ or "")
