@@ -156,7 +156,7 @@ def test_affine_maps_are_bounded_and_as_free_as_was_asked(ndim: int) -> None:
         for stage in net.stages:
             nn.init.normal_(stage.last.bias, std=20)
         said = net(*images, inverse=True)
-        matrix = said.moving_from_fixed_vox[0]
+        matrix = said.moving_from_fixed_vox[0].detach()
         scales = torch.linalg.svdvals(matrix[:-1, :-1])
         spread = float(scales.max() - scales.min())
         assert (spread < 1e-4) == (freedom != "affine")
@@ -176,6 +176,28 @@ def test_an_affine_map_turns_about_the_centre_of_mass() -> None:
     for at in (said[0, :, 5, 3], said[1, :, 12, 9]):
         assert at.abs().max() < 0.02
     assert said[0, :, 12, 9].abs().max() > 1
+
+
+def test_a_stage_of_an_affine_network_sees_the_moving_image_as_mapped_so_far() -> None:
+    net = REGISTRATION_NETS["c2fvit"](2, freedom="rigid", channels=8, depth=1)
+    nn.init.constant_(net.stages[0].last.bias[0], 0.25)  # tanh of it times half of the longest side, 32: 3.9 voxels
+    ramp = torch.arange(32.0).view(1, 1, 32, 1).expand(1, 1, 32, 24)
+    seen: list[Tensor] = []
+    net.stages[1].register_forward_pre_hook(lambda module, given: seen.append(given[0]))
+    net(ramp, ramp)
+    moved = seen[0][:, 1:, 3:-3] - seen[0][:, :1, 3:-3]
+    torch.testing.assert_close(moved, torch.full_like(moved, 16 * float(torch.tensor(0.25).tanh())), atol=0.02, rtol=0)
+
+
+def test_affine_maps_of_the_deformable_pyramid_add_up_and_are_undone() -> None:
+    net = REGISTRATION_NETS["deformable-pyramid"](2, widths=(4, 4, 6), growth=4, depth=2, head="stationary")
+    for level in net.levels:
+        nn.init.constant_(level.affine.last.bias[2], 1.0)  # one voxel of the level along the first axis
+    said = net(*torch.rand(2, 1, 1, 32, 24), inverse=True)
+    ways = [level.displacement_vox[0, :, 1, 1] for level in said.levels]
+    torch.testing.assert_close(torch.stack(ways)[:, 0], torch.tensor([1.0, 3.0, 7.0]), atol=0.05, rtol=0)
+    torch.testing.assert_close(said.displacement_vox, shift(14, 0).expand(1, 2, 32, 24), atol=0.1, rtol=0)
+    torch.testing.assert_close(said.inverse_displacement_vox, shift(-14, 0).expand(1, 2, 32, 24), atol=0.1, rtol=0)
 
 
 def test_levels_of_the_deformable_pyramid_have_an_affine_map() -> None:

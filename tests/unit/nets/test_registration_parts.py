@@ -168,6 +168,12 @@ def test_cells_in_different_windows_do_not_see_each_other() -> None:
     assert torch.equal(seen, expected)
 
 
+def test_padding_of_a_map_is_not_seen() -> None:
+    attention = WindowAttention(2, 4, 2, 4, shifted=False)
+    x = torch.randn(1, 4, 6, 4)
+    torch.testing.assert_close(attention(x)[:, :, 4:], attention(x[:, :, 4:]))
+
+
 @pytest.mark.parametrize("shifted", [False, True])
 def test_a_swin_block_is_that_of_monai(shifted: bool) -> None:
     """Weights copied, on a map that windows divide (elsewhere MONAI's blocks attend to padding)."""
