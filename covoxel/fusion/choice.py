@@ -1,0 +1,250 @@
+"""`select`: the rule for one case, by what the labelled cases taught about each and by what this case shows."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from covoxel.fusion import strict
+from covoxel.fusion.base import Evidence, Fused
+from covoxel.fusion.calibration import Calibration, Predicted
+from covoxel.fusion.candidates import CONSENSUS, VOTE
+from covoxel.fusion.facts import CLEAN, Fact
+from covoxel.fusion.planted import OF_THE_IMAGE
+from covoxel.fusion.quality import signs_of
+
+VERSION = 1
+_ORDER = (CONSENSUS, "joint_label_fusion", "locally_weighted", "data_parameters", "staple", VOTE)
+_FEWEST = 2  # labelled cases without which nothing is learnt
+_CAUTION = 1.5  # a rule takes the favourite's place for a gain above so many of its errors,
+_WORTH = 0.005  # and above this Dice
+_PRIOR_SLOPE, _PRIOR_SPREAD = 1.0, 0.02
+_PRIOR_WEIGHT = 0.05**2  # strength of the prior slope: the variance of differences at which it counts half
+
+
+@dataclass(frozen=True)
+class Gain:
+    """What a rule gains over the favourite, in Dice: `mean + slope (difference - usual)`.
+
+    `difference` is that of the Dice each rule expects of itself on the case (sign "expected").
+
+    Parameters
+    ----------
+    mean
+        Gain on the labelled cases, drawn to zero where they are few.
+    usual
+        Mean difference there.
+    slope
+        Gain for a difference of 1 above the usual.
+    spread
+        Root mean square error of this on the labelled cases, with planted failures and without.
+    """
+
+    mean: float
+    usual: float
+    slope: float
+    spread: float
+
+    def on(self, difference: float) -> float:
+        """Gain to be expected where the difference is this."""
+        return self.mean + self.slope * (difference - self.usual)
+
+
+@dataclass(frozen=True, eq=False)
+class Selected:
+    """The result chosen for one case.
+
+    Parameters
+    ----------
+    rule
+        Its name.
+    fused
+        Its result.
+    predicted
+        Predicted Dice of every candidate, by rule.
+    reason
+        Why, in a sentence.
+    """
+
+    rule: str
+    fused: Fused
+    predicted: Mapping[str, Predicted]
+    reason: str
+
+
+@dataclass(frozen=True)
+class Selector:
+    """What the labelled cases taught: quality from signs, the favourite rule, and when another is better.
+
+    Parameters
+    ----------
+    calibration
+        Of predicted Dice.
+    favourites
+        Rules, best first; the first of them that is among the results is the favourite.
+    gains
+        Of each other rule over the first favourite.
+    flags
+        Sentences for the report: what could not be learnt, and what is done instead.
+    """
+
+    calibration: Calibration
+    favourites: tuple[str, ...] = _ORDER
+    gains: Mapping[str, Gain] = field(default_factory=dict)
+    flags: tuple[str, ...] = ()
+
+    @classmethod
+    def fit(cls, facts: Iterable[Fact]) -> Self:
+        """Selector by the facts of all labelled cases, each labelled from the other ones; their order is irrelevant.
+
+        With fewer than two labelled cases nothing can be left out: what is returned is the prior, with a flag that
+        says so.
+        """
+        rows = sorted(facts, key=lambda f: (f.case, f.kind, f.rule, f.dice))
+        cases = len({fact.case for fact in rows})
+        if cases < _FEWEST:
+            flag = (
+                f"Predicted quality rests on other data: {cases} labelled case(s) of this cohort could be labelled "
+                f"from others, and at least {_FEWEST} are needed to learn from."
+            )
+            return cls(Calibration.prior(), flags=(flag,))
+        table = _Table.of(rows)
+        favourites = table.favourites()
+        gains = {rule: table.gain(rule, favourites[0]) for rule in favourites[1:]}
+        return cls(Calibration.fit(rows), favourites, gains)
+
+    def predict(
+        self, evidence: Evidence, results: Mapping[str, Fused], *, trust: Sequence[float] | None = None
+    ) -> dict[str, Predicted]:
+        """Predicted Dice by rule; arguments as for `signs_of`."""
+        signs = signs_of(evidence, results, trust=trust)
+        return {rule: self.calibration.predict(own, rule) for rule, own in signs.items()}
+
+    def select(
+        self, evidence: Evidence, results: Mapping[str, Fused], *, trust: Sequence[float] | None = None
+    ) -> Selected:
+        """The result to keep: the favourite's, unless this case gives good reason for another.
+
+        Parameters
+        ----------
+        evidence, results, trust
+            As for `signs_of`; `results` of `covoxel.fusion.candidates.candidates`.
+
+        Raises
+        ------
+        ValueError
+            If there is no result.
+        """
+        if not results:
+            raise ValueError("results must hold at least one rule's, got none")
+        signs = signs_of(evidence, results, trust=trust)
+        predicted = {rule: self.calibration.predict(own, rule) for rule, own in signs.items()}
+        favourite = next((rule for rule in self.favourites if rule in results), min(results))
+        best, most = favourite, 0.0
+        for rule in sorted(set(results) & set(self.gains)):
+            gain = self.gains[rule].on(signs[rule]["expected"] - signs[favourite]["expected"])
+            if favourite == self.favourites[0] and gain > max(most, _WORTH, _CAUTION * self.gains[rule].spread):
+                best, most = rule, gain
+        reason = (
+            f"{favourite} was the best rule on the labelled cases, and nothing in this case speaks against it."
+            if best == favourite
+            else f"{best} is expected to be better here than {favourite}, the best rule on the labelled cases, "
+            f"by {most:.3f} Dice."
+        )
+        return Selected(best, results[best], predicted, reason)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain words and numbers, exactly as they are."""
+        return {
+            "version": VERSION,
+            "calibration": self.calibration.to_json(),
+            "favourites": list(self.favourites),
+            "gains": {rule: dict(vars(gain)) for rule, gain in self.gains.items()},
+            "flags": list(self.flags),
+        }
+
+    @classmethod
+    def from_json(cls, value: Any) -> Self:
+        """The selector that `to_json` gave.
+
+        Raises
+        ------
+        ValueError
+            If anything is missing, unknown, not finite, out of range or of another version.
+        """
+        value = strict.mapping("a selector", value, ("version", "calibration", "favourites", "gains", "flags"))
+        strict.same_version("a selector", value, VERSION)
+        gains = {}
+        for rule, parts in strict.mapping("gains", value["gains"]).items():
+            parts = strict.numbers(f"gain of {rule}", strict.mapping("a gain", parts, vars(_NO_GAIN)), -100, 100)
+            gains[rule] = Gain(**parts)
+        return cls(
+            Calibration.from_json(value["calibration"]),
+            strict.words("favourites", value["favourites"]),
+            gains,
+            strict.words("flags", value["flags"]),
+        )
+
+
+_NO_GAIN = Gain(0.0, 0.0, _PRIOR_SLOPE, _PRIOR_SPREAD)
+
+
+@dataclass(frozen=True, eq=False)
+class _Table:
+    """Facts as a table: Dice and expected Dice, one row a case and kind, one column a rule, nan where there is none."""
+
+    rules: tuple[str, ...]
+    clean: NDArray[np.bool_]
+    weight: NDArray[np.float64]
+    dice: NDArray[np.float64]
+    expected: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, facts: Sequence[Fact]) -> "_Table":
+        rules = tuple(sorted({f.rule for f in facts}, key=_rank))
+        rows = sorted({(f.case, f.kind) for f in facts})
+        at = {row: index for index, row in enumerate(rows)}
+        dice, expected = (np.full((len(rows), len(rules)), np.nan) for _ in range(2))
+        for fact in facts:
+            place = at[fact.case, fact.kind], rules.index(fact.rule)
+            dice[place], expected[place] = fact.dice, fact.signs["expected"]
+        clean = np.array([kind == CLEAN for _, kind in rows])
+        image = np.array([kind in OF_THE_IMAGE for _, kind in rows])
+        weight = np.zeros(len(rows))
+        for mask, share in ((clean, 0.4), (image, 0.3), (~clean & ~image, 0.3)):
+            weight[mask] = share / max(1, mask.sum())
+        return cls(rules, clean, weight, dice, expected)
+
+    def favourites(self) -> tuple[str, ...]:
+        """Rules by mean Dice on the clean cases; the consensus first, unless a rule is better beyond its error."""
+        own = self.dice[self.clean]
+        mean = dict(zip(self.rules, np.nan_to_num(np.nanmean(own, 0)).tolist(), strict=True))
+        order = sorted(self.rules, key=lambda rule: (-mean[rule], _rank(rule)))
+        if CONSENSUS in order:
+            lead = own[:, self.rules.index(order[0])] - own[:, self.rules.index(CONSENSUS)]
+            if np.nanmean(lead) <= np.nanstd(lead) / max(1.0, np.sqrt(len(lead) - 1)):
+                order.remove(CONSENSUS)
+                order.insert(0, CONSENSUS)
+        return tuple(order)
+
+    def gain(self, rule: str, favourite: str) -> Gain:
+        """Of a rule over the favourite, from differences on the same evidence."""
+        columns = self.rules.index(rule), self.rules.index(favourite)
+        gain, ahead = (x[:, columns[0]] - x[:, columns[1]] for x in (self.dice, self.expected))
+        known = np.isfinite(gain) & np.isfinite(ahead)
+        if not (known & self.clean).any():
+            return _NO_GAIN
+        own = known & self.clean
+        mean, usual = float(gain[own].mean()), float(ahead[own].mean())
+        x, y, w = ahead[known] - usual, gain[known] - mean, self.weight[known]
+        slope = max(
+            0.0, float(((w * x * y).sum() + _PRIOR_SLOPE * _PRIOR_WEIGHT) / ((w * x * x).sum() + _PRIOR_WEIGHT))
+        )
+        spread = float(np.sqrt((w * (y - slope * x) ** 2).sum() / w.sum()))
+        return Gain(mean, usual, slope, max(spread, 1e-4))
+
+
+def _rank(rule: str) -> tuple[int, str]:
+    return (_ORDER.index(rule) if rule in _ORDER else len(_ORDER), rule)

@@ -1,0 +1,134 @@
+"""Facts: results on a labelled case with their signs and true Dice, the rows a calibration is fitted on."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from math import isfinite
+from typing import Any
+
+from torch import Tensor
+
+from covoxel.fusion import strict
+from covoxel.fusion.base import Evidence, Fused
+from covoxel.fusion.candidates import candidates
+from covoxel.fusion.planted import planted
+from covoxel.fusion.quality import NAMES, Signs, signs_of
+from covoxel.metrics.dice import dice
+
+CLEAN = "clean"
+"""Kind of a fact about evidence as it is, nothing planted."""
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One result on one labelled case.
+
+    Parameters
+    ----------
+    case
+        Name of the case.
+    rule
+        Name of the rule.
+    kind
+        "clean", or the failure planted in the evidence.
+    signs
+        `{sign: number}` of `covoxel.fusion.quality`.
+    dice
+        True Dice, 0 to 1, mean over the structures.
+    """
+
+    case: str
+    rule: str
+    kind: str
+    signs: Signs
+    dice: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain strings and numbers."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, row: Any) -> "Fact":
+        """The fact of a row of `to_json`.
+
+        Raises
+        ------
+        ValueError
+            If keys are missing or unknown, or a number is not finite or out of range.
+        """
+        row = strict.mapping("a fact", row, ("case", "rule", "kind", "signs", "dice"))
+        case, rule, kind = (strict.word(f"{key} of a fact", row[key]) for key in ("case", "rule", "kind"))
+        signs = strict.mapping("signs of a fact", row["signs"], NAMES)
+        numbers = {name: strict.number(f"{name} of a fact", signs[name]) for name in NAMES}
+        return cls(case, rule, kind, numbers, strict.number("dice of a fact", row["dice"], 0, 1))
+
+
+def facts_of(
+    case: str,
+    evidence: Evidence,
+    truth: Tensor,
+    rules: Mapping[str, Mapping[str, Any]],
+    *,
+    plant: bool = True,
+    seed: int = 0,
+    trust: Sequence[float] | None = None,
+) -> list[Fact]:
+    """Facts about one labelled case, from the evidence of the other atlases.
+
+    Parameters
+    ----------
+    case
+        Its name.
+    evidence
+        The other atlases, warped onto it. It must not be among them: a case that votes on itself is always right.
+    truth
+        `(*shape)` its true labels on the grid of the evidence.
+    rules
+        Settings by name of rule.
+    plant
+        Whether failures are planted as well (`covoxel.fusion.planted`), about ten times the work.
+    seed
+        Seed of the planted failures; another one for each case.
+    trust
+        Weights of the atlases, for `signs_of`.
+
+    Returns
+    -------
+    list of Fact
+        A row for each candidate (see `covoxel.fusion.candidates`) and kind.
+    """
+    rows = _rows(case, CLEAN, evidence, truth, rules, trust)
+    if plant:
+        for kind, spoilt in planted(evidence, seed=seed):
+            rows += _rows(case, kind, spoilt, truth, rules, None)
+    return rows
+
+
+def _rows(
+    case: str,
+    kind: str,
+    evidence: Evidence,
+    truth: Tensor,
+    rules: Mapping[str, Mapping[str, Any]],
+    trust: Sequence[float] | None,
+) -> list[Fact]:
+    results = candidates(evidence, rules)
+    signs = signs_of(evidence, results, trust=trust)
+    return [Fact(case, rule, kind, signs[rule], mean_dice(results[rule], truth, evidence)) for rule in results]
+
+
+def mean_dice(fused: Fused, truth: Tensor, evidence: Evidence) -> float:
+    """Mean over the structures of their Dice with the truth, 0 where there is none to compare."""
+    known = [d for d in dice(fused.label_map, truth, evidence.values).values() if isfinite(d)]
+    return sum(known) / len(known) if known else 0.0
+
+
+def facts_to_json(facts: Iterable[Fact]) -> list[dict[str, Any]]:
+    """Rows of plain words and numbers."""
+    return [fact.to_json() for fact in facts]
+
+
+def facts_from_json(rows: Any) -> list[Fact]:
+    """Facts of a list of rows; see `Fact.from_json`."""
+    if not isinstance(rows, list):
+        raise ValueError(f"facts must be a list of rows, got {strict.shortened(rows)}")
+    return [Fact.from_json(row) for row in rows]

@@ -1,0 +1,130 @@
+"""Choice of a rule: the favourite of the labelled cases, another for good reason only, and said so."""
+
+import json
+from typing import Any
+
+import pytest
+import torch
+
+from covoxel.fusion import fuse
+from covoxel.fusion.base import smallest_winner
+from covoxel.fusion.calibration import Calibration
+from covoxel.fusion.candidates import CONSENSUS, candidates
+from covoxel.fusion.choice import Selector
+from covoxel.fusion.facts import CLEAN, Fact
+from covoxel.fusion.quality import NAMES
+from tests.unit.fusion.cases import RULES, labelled_facts, one_case
+
+
+def fact(case: int, rule: str, dice: float, expected: float = 0.85, kind: str = CLEAN) -> Fact:
+    return Fact(f"case-{case}", rule, kind, {**dict.fromkeys(NAMES, 0.5), "expected": expected}, dice)
+
+
+def facts_with(**dice: float) -> list[Fact]:
+    """Of ten cases; every rule has its Dice, less what the case costs all."""
+    return [fact(n, rule, d - 0.01 * (n % 3)) for n in range(10) for rule, d in dice.items()]
+
+
+def test_the_best_rule_on_the_labelled_cases_is_the_favourite() -> None:
+    facts = facts_with(majority=0.85, locally_weighted=0.87, joint_label_fusion=0.86)
+    selector = Selector.fit(facts)
+    assert selector.favourites == ("locally_weighted", "joint_label_fusion", "majority")
+    assert Selector.fit(facts[::-1]) == selector
+
+
+def test_the_consensus_is_the_favourite_unless_another_is_clearly_better() -> None:
+    close = [fact(n, "locally_weighted", 0.870 + 0.004 * (n % 2)) for n in range(10)]
+    close += [fact(n, CONSENSUS, 0.8715) for n in range(10)]
+    assert Selector.fit(close).favourites[0] == CONSENSUS
+    clear = facts_with(**{"locally_weighted": 0.88, CONSENSUS: 0.87})
+    assert Selector.fit(clear).favourites[0] == "locally_weighted"
+
+
+@pytest.fixture(scope="module")
+def selector() -> Selector:
+    return Selector.fit(labelled_facts())
+
+
+def test_a_good_case_gets_the_favourite_and_a_prediction_for_every_rule(selector: Selector) -> None:
+    evidence, _ = one_case(20)
+    results = candidates(evidence, RULES)
+    selected = selector.select(evidence, results)
+    assert selected.rule == selector.favourites[0]
+    assert selected.fused is results[selected.rule]
+    assert set(selected.predicted) == set(results)
+    assert selected.predicted == selector.predict(evidence, results)
+    assert selected.rule in selected.reason
+
+
+def test_another_rule_is_taken_where_much_speaks_for_it() -> None:
+    """What a rule expects of itself foretells its Dice exactly; the vote then says it does better."""
+    rows = []
+    for n in range(10):
+        for kind, gap in ((CLEAN, 0.0), ("noisy", -0.1), ("shifted", 0.1)):
+            rows += [fact(n, "majority", 0.80, 0.80, kind), fact(n, "locally_weighted", 0.85 + gap, 0.85 + gap, kind)]
+    selector = Selector.fit(rows)
+    assert selector.favourites[0] == "locally_weighted"
+    evidence, _ = one_case(0)
+    results = candidates(evidence, RULES)
+    signs = {"majority": 0.80, "locally_weighted": 0.85}
+    assert selector.gains["majority"].on(signs["majority"] - signs["locally_weighted"]) == pytest.approx(-0.05)
+    assert selector.gains["majority"].on(0.05) == pytest.approx(0.05, abs=0.01)
+    one = fuse("majority", evidence)
+    unsure = one.probabilities * 0.5
+    unsure[0] += 0.5
+    results["locally_weighted"] = type(one)(one.label_map, one.confidence, unsure)
+    selected = selector.select(evidence, results)
+    assert selected.rule == "majority"
+    assert "better here than locally_weighted" in selected.reason
+
+
+def test_one_rule_is_chosen_from_one(selector: Selector) -> None:
+    evidence, _ = one_case(21)
+    assert selector.select(evidence, {"staple": fuse("majority", evidence)}).rule == "staple"
+    with pytest.raises(ValueError, match="at least one"):
+        selector.select(evidence, {})
+
+
+def test_with_one_labelled_case_the_prior_is_used_and_said() -> None:
+    selector = Selector.fit([fact(0, "majority", 0.9)])
+    assert selector.calibration == Calibration.prior()
+    assert "1 labelled case" in selector.flags[0]
+    evidence, _ = one_case(0, atlases=1)
+    selected = selector.select(evidence, candidates(evidence, RULES))
+    assert selected.rule == "locally_weighted"
+    assert 0 <= selected.predicted["majority"].dice <= 1
+
+
+def test_the_consensus_is_the_mean_of_the_two_local_rules() -> None:
+    evidence, _ = one_case(1)
+    rules: dict[str, dict[str, Any]] = {**RULES, "joint_label_fusion": {"search": 0, "radius": 1}, "staple": {}}
+    results = candidates(evidence, rules)
+    mean = (results["locally_weighted"].probabilities + results["joint_label_fusion"].probabilities) / 2
+    assert (results[CONSENSUS].probabilities - mean).abs().max() < 1e-6
+    assert torch.equal(results[CONSENSUS].label_map, evidence.values[smallest_winner(mean)])
+    assert CONSENSUS not in candidates(evidence, RULES)
+    assert CONSENSUS not in candidates(evidence, rules, consensus=False)
+    with pytest.raises(ValueError, match="at least one"):
+        candidates(evidence, {})
+
+
+def test_json_gives_back_exactly_what_it_was_given(selector: Selector) -> None:
+    for one in (selector, Selector.fit([])):
+        assert Selector.from_json(json.loads(json.dumps(one.to_json()))) == one
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("version", 0),
+        ("favourites", "majority"),
+        ("favourites", [1]),
+        ("gains", {"majority": {"mean": 0.0}}),
+        ("gains", {"majority": {"mean": 0.0, "usual": 0.0, "slope": 1.0, "spread": None}}),
+        ("flags", [None]),
+        ("calibration", {}),
+    ],
+)
+def test_a_corrupt_selector_is_refused(selector: Selector, key: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=key.rstrip("s")):
+        Selector.from_json({**selector.to_json(), key: value})
