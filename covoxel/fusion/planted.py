@@ -113,11 +113,12 @@ def _side(evidence: Evidence) -> float:
 def _shifts(count: int, shape: torch.Size, length: float, generator: torch.Generator) -> Tensor:
     """Shifts, `(count, n)`, of one length in random directions."""
     direction = torch.randn(count, len(shape), generator=generator)
-    return length * direction / direction.norm(dim=1, keepdim=True)
+    shifts: Tensor = length * direction / direction.norm(dim=1, keepdim=True)
+    return shifts
 
 
 def _bends(count: int, shape: torch.Size, spread: float, generator: torch.Generator) -> Tensor:
     """Smooth random displacements, `(count, n, *shape)`, of one standard deviation."""
     nodes = torch.randn(count, len(shape), *[_CELLS] * len(shape), generator=generator)
     bend: Tensor = refine(nodes, [side / _CELLS for side in shape], shape)
-    return bend.mul(spread).div(bend.std().clamp(min=1e-6))
+    return bend * (spread / max(float(bend.std()), 1e-6))
