@@ -77,6 +77,14 @@ def test_structural_similarity_of_flat_images_is_that_of_their_brightness() -> N
     assert loss_of("ssim", inverted, 1 - inverted) > 1
 
 
+def test_structural_similarity_in_a_window_that_holds_all_is_that_of_the_whole() -> None:
+    a, b = torch.rand(9, 9).double(), torch.rand(9, 9).double()
+    covariance = ((a - a.mean()) * (b - b.mean())).mean()
+    index = (2 * a.mean() * b.mean() + 1e-4) * (2 * covariance + 9e-4)
+    index /= (a.mean() ** 2 + b.mean() ** 2 + 1e-4) * (a.var(correction=0) + b.var(correction=0) + 9e-4)
+    assert loss_of("ssim", a[None, None], b[None, None], radius=9) == pytest.approx(1 - float(index), rel=1e-6)
+
+
 def test_normalised_gradients_see_directions_and_not_contrast() -> None:
     i, j = torch.meshgrid(torch.arange(9.0), torch.arange(9.0), indexing="ij")
     along, across = 0.1 * i[None, None], 0.1 * j[None, None]
