@@ -86,7 +86,7 @@ class C2FViT(RegistrationNet):
         Channels of a token, blocks of a stage, heads, widening of the perceptron. The defaults suit 35×50×36; full size
         (160×192×224), the paper: `channels=256, depth=4, strides=(2, 4, 8)`.
     strides
-        Voxels of the stage from one patch to the next; a patch is `2 stride - 1` wide. Tripled with the resolution
+        Voxels of the stage from one patch to the next; a patch is `2 stride - 1` wide. Doubled with the resolution
         they keep the number of tokens the same in all stages.
 
     References
