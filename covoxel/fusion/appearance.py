@@ -8,9 +8,9 @@ from covoxel.fusion.descriptors import descriptors, places
 
 _KNOTS = 8
 _ROWS = 30_000
-_RIDGE = 1e-3
-_UNSURE = 1.0  # votes
-_LEAST = 1e-4
+_RIDGE = 2e-3
+_UNSURE = 1.5  # votes
+_LEAST = 1e-9
 _STEPS = 15
 _CHUNK = 2**18  # voxels
 
@@ -20,9 +20,9 @@ def appearance_score(evidence: Evidence, undecided: Tensor) -> Tensor:
 
     Each atlas is taken in turn for an image whose labels are known and the others vote on it. A multinomial logistic
     regression is fitted to all of them at once that corrects the logarithm of the votes by smooth functions of the
-    voxel's descriptors (the rank of its intensity, of the mean around it, of its contrast) and its place. Its score
-    for the image is returned, less that of a regression that knows nothing of look and place: what votes get wrong
-    everywhere is not put right.
+    voxel's descriptors (the rank of its intensity, of the mean around it, of its contrast) and its place. Its
+    correction for the image is returned: zero where look and place say nothing, for the shares of the votes of the
+    others are right on average.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def appearance_score(evidence: Evidence, undecided: Tensor) -> Tensor:
 
 
 def _votes_of_others(votes: Tensor, seen: Tensor, rows: slice) -> list[Tensor]:
-    """Log of the share of the votes `(rows, label)` each atlas' voxels get from the others, and one vote unsure."""
+    """Log of the share of the votes `(rows, label)` each atlas' voxels get from the others, and some votes unsure."""
     usual = votes.sum((0, 2), dtype=torch.float64)
     usual = (_UNSURE * usual / usual.sum()).to(votes.dtype)
     total, voters = votes[:, :, rows].sum(0), seen[:, rows].sum(0)
@@ -73,28 +73,22 @@ def _votes_of_others(votes: Tensor, seen: Tensor, rows: slice) -> list[Tensor]:
 
 
 def _inputs(looks: Tensor, place: Tensor) -> Tensor:
-    """Inputs of the regression, a constant first: tents over every descriptor, the place, and it times two of them."""
+    """Inputs of the regression, a constant first: tents over every descriptor, the place, and the products of both."""
     knots = torch.linspace(0, 1, _KNOTS, device=looks.device)
     tents = (1 - (looks[..., None] - knots).abs() * (_KNOTS - 1)).clamp_(min=0).flatten(1)
-    together = [place * (looks[:, [which]] - 0.5) for which in (1, 2)]
-    return torch.cat([torch.ones_like(place[:, :1]), tents, place, *together], 1)
+    together = ((looks - 0.5)[:, :, None] * place[:, None]).flatten(1)
+    return torch.cat([torch.ones_like(place[:, :1]), tents, place, together], 1)
 
 
 def _learnt(design: Tensor, offset: Tensor, target: Tensor) -> Tensor:
-    """Weights `(input, label)`, less those of the constant fitted alone."""
-    constant = _fit(design[:, :1], offset, target, design.new_zeros((1, target.shape[1])), 0.0, 2 * _STEPS)
-    start = torch.cat([constant, constant.new_zeros((design.shape[1] - 1, constant.shape[1]))])
+    """Weights `(input, label)` that make the cross-entropy of `softmax(design @ weights + offset)` least.
+
+    All but those of the first input, the constant, are kept small, the more so the fewer rows there are.
+    """
+    weights = design.new_zeros((design.shape[1], target.shape[1]), requires_grad=True)
     ridge = _RIDGE * max(1.0, _ROWS / len(design))
-    weights = _fit(design, offset, target, start, ridge, _STEPS)
-    weights[:1] -= constant
-    return weights
-
-
-def _fit(design: Tensor, offset: Tensor, target: Tensor, start: Tensor, ridge: float, steps: int) -> Tensor:
-    """Weights that make the cross-entropy of `softmax(design @ weights + offset)` least, all but the first small."""
-    weights = start.clone().requires_grad_()
     search = torch.optim.LBFGS(
-        [weights], max_iter=steps, line_search_fn="strong_wolfe", tolerance_grad=1e-8, tolerance_change=1e-12
+        [weights], max_iter=_STEPS, line_search_fn="strong_wolfe", tolerance_grad=1e-8, tolerance_change=1e-12
     )
 
     def loss() -> float:

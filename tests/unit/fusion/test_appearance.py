@@ -56,11 +56,12 @@ def test_atlases_are_learnt_from_where_they_see_alone() -> None:
 
 
 def test_labels_whose_looks_are_alike_are_equally_likely() -> None:
-    """However many vote for them: one in four here."""
+    """However many vote for them: one atlas in five that look the same, so that the others' votes are wrong for it."""
     shape = (14, 13, 12)
-    labels = torch.tensor([0.75, 0.25]).view(1, 2, 1, 1, 1).expand(5, 2, *shape)
+    labels = torch.tensor([[1.0, 0.0]] * 4 + [[0.0, 1.0]]).view(5, 2, 1, 1, 1).expand(5, 2, *shape)
     valid = torch.ones((5, *shape), dtype=torch.bool)
-    evidence = Evidence(torch.randn(shape), torch.randn((5, *shape)), labels, torch.tensor([0, 1]), valid)
+    same = torch.randn(shape).expand(5, *shape)
+    evidence = Evidence(torch.randn(shape), same, labels, torch.tensor([0, 1]), valid)
     assert_close(score(evidence), torch.zeros(2, 14 * 13 * 12), atol=1e-5, rtol=0)
 
 

@@ -12,7 +12,7 @@ from covoxel.fusion import Evidence, fuse
 from covoxel.fusion.simplex import least_cost_weights
 from covoxel.fusion.windows import standardised
 
-PLAIN = {"search": 0, "spread": 0, "appearance": 0.0, "normalisation_radius": None}
+PLAIN = {"search": 0, "likeness": 0.0, "spread": 0, "appearance": 0.0, "normalisation_radius": None}
 
 
 def random_evidence(shape: tuple[int, ...] = (12, 11, 10), atlases: int = 4, seen: float = 0.9) -> Evidence:
@@ -39,6 +39,15 @@ def test_the_weights_are_the_formula(shape: tuple[int, ...], beta: float) -> Non
         weights = least_cost_weights(shared[None])[0].float()
         expected = (weights[:, None] * evidence.labels[(slice(None), slice(None), *at)]).sum(0)
         assert_close(got[(slice(None), *at)], expected, atol=1e-5, rtol=0)
+
+
+def test_likeness_tells_small_errors_apart() -> None:
+    """Where alpha is beyond all errors, weights are those of the likeness alone: an atlas as near as the nearest 1."""
+    evidence = random_evidence((9, 8), 3, seen=1.1)
+    got = fuse("joint_label_fusion", evidence, **(PLAIN | {"likeness": 2.0}), radius=1, alpha=1e9).probabilities
+    settings = {"search": 0, "appearance": 0.0, "normalisation_radius": None, "radius": 1, "power": 2.0}
+    expected = fuse("locally_weighted", evidence, **settings).probabilities
+    assert_close(got, expected, atol=1e-5, rtol=0)
 
 
 def test_weights_hold_for_the_window_they_were_found_in() -> None:
@@ -115,6 +124,7 @@ def test_the_work_done_in_tiles_is_the_work_done_at_once(monkeypatch: pytest.Mon
         {"alpha": math.nan},
         {"beta": -1.0},
         {"power": -1.0},
+        {"likeness": -1.0},
         {"spread": -1},
         {"radius": -1},
         {"search": -1},
