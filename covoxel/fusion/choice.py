@@ -1,11 +1,12 @@
 """`select`: the rule for one case, by what the labelled cases taught about each and by what this case shows."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import nnls
 
 from covoxel.fusion import strict
 from covoxel.fusion.base import Evidence, Fused
@@ -13,43 +14,45 @@ from covoxel.fusion.calibration import Calibration, Predicted
 from covoxel.fusion.candidates import CONSENSUS, VOTE
 from covoxel.fusion.facts import CLEAN, Fact
 from covoxel.fusion.planted import OF_THE_IMAGE
-from covoxel.fusion.quality import signs_of
+from covoxel.fusion.quality import Signs, signs_of
 
 VERSION = 1
 _ORDER = (CONSENSUS, "joint_label_fusion", "locally_weighted", "data_parameters", "staple", VOTE)
 _FEWEST = 2  # labelled cases without which nothing is learnt
-_CAUTION = 1.5  # a rule takes the favourite's place for a gain above so many of its errors,
+_CAUTION = 1.0  # a rule takes the favourite's place for a gain above so many of its errors,
 _WORTH = 0.005  # and above this Dice
-_PRIOR_SLOPE, _PRIOR_SPREAD = 1.0, 0.02
-_PRIOR_WEIGHT = 0.05**2  # strength of the prior slope: the variance of differences at which it counts half
+_TELLING = {"expected": 1.0, "explained": 0.5}  # signs that tell rules apart, and the prior of their slopes
+_PRIOR_WEIGHT = 0.01**2  # strength of that prior: the variance of differences at which it counts half
+_UNKNOWN_SPREAD = 0.02
 
 
 @dataclass(frozen=True)
 class Gain:
-    """What a rule gains over the favourite, in Dice: `mean + slope (difference - usual)`.
-
-    `difference` is that of the Dice each rule expects of itself on the case (sign "expected").
+    """What a rule gains over the favourite, in Dice, from how much better its signs are.
 
     Parameters
     ----------
     mean
-        Gain on the labelled cases, drawn to zero where they are few.
+        Gain on the labelled cases as they are.
     usual
-        Mean difference there.
+        By sign ("expected", "explained"): how much better the rule's is there.
     slope
-        Gain for a difference of 1 above the usual.
+        By sign: gain for being better by 1 more than usual; not negative.
     spread
-        Root mean square error of this on the labelled cases, with planted failures and without.
+        Root mean square error of this on the labelled cases, as they are and with spoilt images; where registrations
+        failed there is nothing left to choose.
     """
 
     mean: float
-    usual: float
-    slope: float
+    usual: Mapping[str, float]
+    slope: Mapping[str, float]
     spread: float
 
-    def on(self, difference: float) -> float:
-        """Gain to be expected where the difference is this."""
-        return self.mean + self.slope * (difference - self.usual)
+    def on(self, signs: Signs, favourite: Signs) -> float:
+        """Gain to be expected of a rule with these signs over the favourite with those."""
+        return self.mean + sum(
+            self.slope[sign] * (signs[sign] - favourite[sign] - self.usual[sign]) for sign in _TELLING
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,7 +147,7 @@ class Selector:
         favourite = next((rule for rule in self.favourites if rule in results), min(results))
         best, most = favourite, 0.0
         for rule in sorted(set(results) & set(self.gains)):
-            gain = self.gains[rule].on(signs[rule]["expected"] - signs[favourite]["expected"])
+            gain = self.gains[rule].on(signs[rule], signs[favourite])
             if favourite == self.favourites[0] and gain > max(most, _WORTH, _CAUTION * self.gains[rule].spread):
                 best, most = rule, gain
         reason = (
@@ -161,7 +164,7 @@ class Selector:
             "version": VERSION,
             "calibration": self.calibration.to_json(),
             "favourites": list(self.favourites),
-            "gains": {rule: dict(vars(gain)) for rule, gain in self.gains.items()},
+            "gains": {rule: asdict(gain) for rule, gain in self.gains.items()},
             "flags": list(self.flags),
         }
 
@@ -176,10 +179,7 @@ class Selector:
         """
         value = strict.mapping("a selector", value, ("version", "calibration", "favourites", "gains", "flags"))
         strict.same_version("a selector", value, VERSION)
-        gains = {}
-        for rule, parts in strict.mapping("gains", value["gains"]).items():
-            parts = strict.numbers(f"gain of {rule}", strict.mapping("a gain", parts, vars(_NO_GAIN)), -100, 100)
-            gains[rule] = Gain(**parts)
+        gains = {rule: _gain_of(parts) for rule, parts in strict.mapping("gains", value["gains"]).items()}
         return cls(
             Calibration.from_json(value["calibration"]),
             strict.words("favourites", value["favourites"]),
@@ -188,34 +188,44 @@ class Selector:
         )
 
 
-_NO_GAIN = Gain(0.0, 0.0, _PRIOR_SLOPE, _PRIOR_SPREAD)
+def _gain_of(value: Any) -> Gain:
+    value = strict.mapping("a gain", value, ("mean", "usual", "slope", "spread"))
+    for part in ("usual", "slope"):
+        strict.mapping(f"{part} of a gain", value[part], _TELLING)
+    return Gain(
+        strict.number("mean of a gain", value["mean"], -1, 1),
+        strict.numbers("usual of a gain", value["usual"], -1, 1),
+        strict.numbers("slope of a gain", value["slope"], 0, 100),
+        strict.number("spread of a gain", value["spread"], 0, 1),
+    )
 
 
 @dataclass(frozen=True, eq=False)
 class _Table:
-    """Facts as a table: Dice and expected Dice, one row a case and kind, one column a rule, nan where there is none."""
+    """Facts as a table: Dice and telling signs, one row a case and kind, one column a rule, nan where there is none."""
 
     rules: tuple[str, ...]
     clean: NDArray[np.bool_]
+    fine: NDArray[np.bool_]  # registrations are as they were: clean, or the image alone is spoilt
     weight: NDArray[np.float64]
     dice: NDArray[np.float64]
-    expected: NDArray[np.float64]
+    signs: NDArray[np.float64]  # (row, rule, sign)
 
     @classmethod
     def of(cls, facts: Sequence[Fact]) -> "_Table":
         rules = tuple(sorted({f.rule for f in facts}, key=_rank))
         rows = sorted({(f.case, f.kind) for f in facts})
         at = {row: index for index, row in enumerate(rows)}
-        dice, expected = (np.full((len(rows), len(rules)), np.nan) for _ in range(2))
+        dice, signs = np.full((len(rows), len(rules)), np.nan), np.full((len(rows), len(rules), len(_TELLING)), np.nan)
         for fact in facts:
             place = at[fact.case, fact.kind], rules.index(fact.rule)
-            dice[place], expected[place] = fact.dice, fact.signs["expected"]
+            dice[place], signs[place] = fact.dice, [fact.signs[sign] for sign in _TELLING]
         clean = np.array([kind == CLEAN for _, kind in rows])
         image = np.array([kind in OF_THE_IMAGE for _, kind in rows])
         weight = np.zeros(len(rows))
-        for mask, share in ((clean, 0.4), (image, 0.3), (~clean & ~image, 0.3)):
+        for mask, share in ((clean, 0.4), (image, 0.4), (~clean & ~image, 0.2)):
             weight[mask] = share / max(1, mask.sum())
-        return cls(rules, clean, weight, dice, expected)
+        return cls(rules, clean, clean | image, weight, dice, signs)
 
     def favourites(self) -> tuple[str, ...]:
         """Rules by mean Dice on the clean cases; the consensus first, unless a rule is better beyond its error."""
@@ -230,20 +240,21 @@ class _Table:
         return tuple(order)
 
     def gain(self, rule: str, favourite: str) -> Gain:
-        """Of a rule over the favourite, from differences on the same evidence."""
-        columns = self.rules.index(rule), self.rules.index(favourite)
-        gain, ahead = (x[:, columns[0]] - x[:, columns[1]] for x in (self.dice, self.expected))
-        known = np.isfinite(gain) & np.isfinite(ahead)
+        """Of a rule over the favourite, by differences on the same evidence: ridge regression about the clean mean."""
+        own, other = self.rules.index(rule), self.rules.index(favourite)
+        gain, ahead = self.dice[:, own] - self.dice[:, other], self.signs[:, own] - self.signs[:, other]
+        known = np.isfinite(gain)
         if not (known & self.clean).any():
-            return _NO_GAIN
-        own = known & self.clean
-        mean, usual = float(gain[own].mean()), float(ahead[own].mean())
+            return Gain(0.0, dict.fromkeys(_TELLING, 0.0), dict(_TELLING), _UNKNOWN_SPREAD)
+        mean, usual = float(gain[known & self.clean].mean()), ahead[known & self.clean].mean(0)
         x, y, w = ahead[known] - usual, gain[known] - mean, self.weight[known]
-        slope = max(
-            0.0, float(((w * x * y).sum() + _PRIOR_SLOPE * _PRIOR_WEIGHT) / ((w * x * x).sum() + _PRIOR_WEIGHT))
-        )
-        spread = float(np.sqrt((w * (y - slope * x) ** 2).sum() / w.sum()))
-        return Gain(mean, usual, slope, max(spread, 1e-4))
+        pull, prior = np.sqrt(_PRIOR_WEIGHT), np.array(list(_TELLING.values()))
+        design = np.concatenate([np.sqrt(w)[:, None] * x, pull * np.eye(len(prior))])
+        slope = nnls(design, np.concatenate([np.sqrt(w) * y, pull * prior]))[0]
+        error, fine = w * (y - x @ slope) ** 2, self.fine[known]
+        spread = max(float(np.sqrt(error[fine].sum() / w[fine].sum())), 1e-4)
+        usually, slopes = (dict(zip(_TELLING, each.tolist(), strict=True)) for each in (usual, slope))
+        return Gain(mean, usually, slopes, spread)
 
 
 def _rank(rule: str) -> tuple[int, str]:

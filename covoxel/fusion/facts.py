@@ -68,7 +68,7 @@ def facts_of(
     truth: Tensor,
     rules: Mapping[str, Mapping[str, Any]],
     *,
-    plant: bool = True,
+    plant: int = 4,
     seed: int = 0,
     trust: Sequence[float] | None = None,
 ) -> list[Fact]:
@@ -85,7 +85,8 @@ def facts_of(
     rules
         Settings by name of rule.
     plant
-        Whether failures are planted as well (`covoxel.fusion.planted`), about ten times the work.
+        Number of kinds of failure planted as well (`covoxel.fusion.planted`), each as much work again. They are drawn
+        by the seed: over the cases all kinds come up.
     seed
         Seed of the planted failures; another one for each case.
     trust
@@ -97,9 +98,8 @@ def facts_of(
         A row for each candidate (see `covoxel.fusion.candidates`) and kind.
     """
     rows = _rows(case, CLEAN, evidence, truth, rules, trust)
-    if plant:
-        for kind, spoilt in planted(evidence, seed=seed):
-            rows += _rows(case, kind, spoilt, truth, rules, None)
+    for kind, spoilt in planted(evidence, seed=seed, count=plant):
+        rows += _rows(case, kind, spoilt, truth, rules, trust)
     return rows
 
 

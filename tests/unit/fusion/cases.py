@@ -44,9 +44,9 @@ def one_case(
 
 @cache
 def labelled_facts() -> tuple[Fact, ...]:
-    """Of six labelled cases, each with five atlases and planted failures."""
+    """Of six labelled cases, each with five atlases and six planted failures."""
     facts = []
     for seed in range(6):
         evidence, truth = one_case(seed)
-        facts += facts_of(f"case-{seed}", evidence, truth, RULES, seed=seed)
+        facts += facts_of(f"case-{seed}", evidence, truth, RULES, seed=seed, plant=6)
     return tuple(facts)

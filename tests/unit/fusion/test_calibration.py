@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from covoxel.fusion.calibration import Calibration
 from covoxel.fusion.facts import CLEAN, Fact, facts_from_json, facts_of, facts_to_json
+from covoxel.fusion.planted import OF_THE_IMAGE
 from covoxel.fusion.quality import NAMES
 from tests.unit.fusion.cases import labelled_facts, one_case
 
@@ -22,6 +23,7 @@ def facts() -> list[Fact]:
 def test_facts_cover_good_and_bad(facts: list[Fact]) -> None:
     found = {(fact.rule, fact.kind) for fact in facts}
     assert {("majority", CLEAN), ("locally_weighted", CLEAN), ("majority", "flipped")} <= found
+    assert {kind for _, kind in found} & set(OF_THE_IMAGE)
     assert min(fact.dice for fact in facts) < 0.3
     assert max(fact.dice for fact in facts) > 0.8
     assert {len([f for f in facts if f.case == f"case-{n}"]) for n in range(6)} == {len(facts) // 6}
@@ -33,7 +35,7 @@ def test_unseen_cases_are_predicted_and_failures_are_told_from_good_ones(facts: 
     for seed in range(10, 16):
         for shift, found in ((0.0, good), (5.0, bad)):
             evidence, truth = one_case(seed, shift=shift)
-            (row,) = facts_of("new", evidence, truth, {"majority": {}}, plant=False)
+            (row,) = facts_of("new", evidence, truth, {"majority": {}}, plant=0)
             found.append((calibration.predict(row.signs, row.rule).dice, row.dice))
     assert sum(abs(p - t) for p, t in good) / 6 < 0.05
     assert max(p for p, _ in bad) < min(p for p, _ in good) - 0.2
@@ -54,7 +56,7 @@ def test_the_prior_knows_good_from_bad() -> None:
     predicted = []
     for shift in (0.0, 5.0):
         evidence, truth = one_case(3, shift=shift)
-        predicted.append(prior.predict(facts_of("x", evidence, truth, {"majority": {}}, plant=False)[0].signs).dice)
+        predicted.append(prior.predict(facts_of("x", evidence, truth, {"majority": {}}, plant=0)[0].signs).dice)
     assert predicted[0] > predicted[1] + 0.3
 
 

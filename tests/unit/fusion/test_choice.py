@@ -15,6 +15,8 @@ from covoxel.fusion.facts import CLEAN, Fact
 from covoxel.fusion.quality import NAMES
 from tests.unit.fusion.cases import RULES, labelled_facts, one_case
 
+GAIN = {"mean": 0.0, "usual": {"expected": 0, "explained": 0}, "slope": {"expected": 1, "explained": 1}, "spread": 0.1}
+
 
 def fact(case: int, rule: str, dice: float, expected: float = 0.85, kind: str = CLEAN) -> Fact:
     return Fact(f"case-{case}", rule, kind, {**dict.fromkeys(NAMES, 0.5), "expected": expected}, dice)
@@ -66,9 +68,10 @@ def test_another_rule_is_taken_where_much_speaks_for_it() -> None:
     assert selector.favourites[0] == "locally_weighted"
     evidence, _ = one_case(0)
     results = candidates(evidence, RULES)
-    signs = {"majority": 0.80, "locally_weighted": 0.85}
-    assert selector.gains["majority"].on(signs["majority"] - signs["locally_weighted"]) == pytest.approx(-0.05)
-    assert selector.gains["majority"].on(0.05) == pytest.approx(0.05, abs=0.01)
+    gain = selector.gains["majority"]
+    for vote, other in ((0.80, 0.85), (0.85, 0.80), (0.9, 0.6)):
+        signs = ({**dict.fromkeys(NAMES, 0.5), "expected": expected} for expected in (vote, other))
+        assert gain.on(*signs) == pytest.approx(vote - other, abs=0.005)
     one = fuse("majority", evidence)
     unsure = one.probabilities * 0.5
     unsure[0] += 0.5
@@ -120,7 +123,9 @@ def test_json_gives_back_exactly_what_it_was_given(selector: Selector) -> None:
         ("favourites", "majority"),
         ("favourites", [1]),
         ("gains", {"majority": {"mean": 0.0}}),
-        ("gains", {"majority": {"mean": 0.0, "usual": 0.0, "slope": 1.0, "spread": None}}),
+        ("gains", {"majority": {"mean": 0.0, "usual": {}, "slope": {}, "spread": 0.1}}),
+        ("gains", {"majority": {**GAIN, "spread": None}}),
+        ("gains", {"majority": {**GAIN, "slope": {"expected": -1.0, "explained": 0.0}}}),
         ("flags", [None]),
         ("calibration", {}),
     ],

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from covoxel.fusion import Evidence, Fused, fuse
-from covoxel.fusion.planted import alone, displaced, planted, taken
+from covoxel.fusion.planted import OF_THE_IMAGE, alone, displaced, planted, taken
 from covoxel.fusion.quality import NAMES, signs_of
 from tests.unit.fusion.cases import SHAPE, VALUES, one_case
 
@@ -125,4 +125,9 @@ def test_planted_failures_are_the_same_for_the_same_seed_and_keep_labels_labels(
         assert torch.equal(spoilt.values, VALUES), kind
         torch.testing.assert_close(spoilt.labels.sum(1), torch.ones_like(spoilt.labels[:, 0]), atol=1e-5, rtol=0)
     other = dict(planted(evidence, seed=5))
+    for count in (0, 1, 4):
+        some = dict(planted(evidence, seed=4, count=count))
+        assert len(some) == count
+        assert len(set(some) & set(OF_THE_IMAGE)) == min(1, count)
+        assert all(torch.equal(some[kind].labels, first[kind].labels) for kind in some)
     assert not torch.equal(first["shifted"].labels, other["shifted"].labels)
