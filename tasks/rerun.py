@@ -87,21 +87,29 @@ def plan(call: Call) -> dict[str, str]:
     reruns = dict.fromkeys((case.id for case in study.selected), NOTHING)
     reruns |= dict.fromkeys((rejected.id for rejected in study.cohort.rejected), NOTHING)
     stages = [stage for stage in _STAGES if stage[0] not in _FOR_REPORT][: None if call.atlases else 2]
-    names = [name for name, _ in stages]
-    for place, (stage, jobs_of) in enumerate(stages):
+    later = [name for name, _ in stages if name not in _idle(study)]
+    for stage, jobs_of in stages:
+        later = later[1:] if later[:1] == [stage] else later
         records = study.records.setdefault(stage, {})
         for job in jobs_of(study):
             record = job.done()
             if record is None:
                 for case in _waiting(study, job):
                     if reruns.get(case) == NOTHING:
-                        reruns[case] = " ".join(names[place:])
+                        reruns[case] = " ".join([stage, *later])
                     study.failed[case] = NOT_YET
             else:
                 records[job.case] = record
         if stage == "check":
             _set_aside(study)
     return reruns
+
+
+def _idle(study: Study) -> set[str]:
+    """Stages that a change of one case does not bring about: those of the atlases, and those not asked for."""
+    atlases = study.call.settings.atlases
+    chooses = atlases.count is not None and atlases.by != "weight"
+    return {"template", "calibrate", *(() if chooses else ("choose",)), *(() if study.learns else ("learn",))}
 
 
 def _waiting(study: Study, job: Job) -> list[str]:

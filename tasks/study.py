@@ -13,6 +13,7 @@ from covoxel.fusion import FUSION_RULES
 from covoxel.manifest import FolderLock, FolderLockedError, Manifest, Record
 from covoxel.registration import ENGINES
 from data_catalog import Case, Cohort, CohortError, EvaluationLabels, open_cohort
+from nets.segmentation import SEGMENTATION_NETS
 from tasks.call import Call, CallError
 from tasks.components import check_component
 from tasks.job import Artifact
@@ -186,6 +187,7 @@ def resolve_device(device: str) -> str:
 def _prepare(call: Call) -> Study:
     check_component(ENGINES, call.settings.register_.engine, call.settings.register_.options, "register", "engine")
     _check_rules(call.settings.fuse)
+    check_component(SEGMENTATION_NETS, call.settings.learn.network, {}, "learn", "network")
     _check_output(call)
     try:
         cohort = open_cohort(call.cohort)

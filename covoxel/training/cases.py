@@ -27,6 +27,9 @@ class PairedCase:
         `(atlas, *shape)` bool, inside the atlas' field of view.
     atlas_ids
         Name of each atlas, unique in the case.
+    consensus
+        `(*shape)` of an integer type, a label map to teach the network in place of those of the atlases; None teaches
+        it these, all alike.
 
     Raises
     ------
@@ -40,6 +43,7 @@ class PairedCase:
     label_maps: Tensor
     valid: Tensor
     atlas_ids: tuple[str, ...]
+    consensus: Tensor | None = None
 
     def __post_init__(self) -> None:
         shape, atlases = tuple(self.fixed.shape), len(self.atlas_ids)
@@ -48,6 +52,7 @@ class PairedCase:
         for name, got in (("label_maps", self.label_maps), ("valid", self.valid)):
             if tuple(got.shape) != (atlases, *shape):
                 raise ValueError(f"case {self.id}: {name} must have shape {(atlases, *shape)}, got {tuple(got.shape)}")
+        self._check_consensus()
         if self.label_maps.is_floating_point() or self.label_maps.dtype == torch.bool:
             raise ValueError(f"case {self.id}: label_maps must be of an integer type, got {self.label_maps.dtype}")
         if self.valid.dtype != torch.bool:
@@ -56,6 +61,15 @@ class PairedCase:
             raise ValueError(f"case {self.id}: atlas_ids must be unique, got {self.atlas_ids}")
         if not self.fixed.isfinite().all():
             raise ValueError(f"case {self.id}: every intensity must be finite")
+
+    def _check_consensus(self) -> None:
+        if self.consensus is None:
+            return
+        shape, kind = tuple(self.consensus.shape), self.consensus.dtype
+        if shape != tuple(self.fixed.shape):
+            raise ValueError(f"case {self.id}: consensus must have shape {tuple(self.fixed.shape)}, got {shape}")
+        if kind.is_floating_point or kind == torch.bool:
+            raise ValueError(f"case {self.id}: consensus must be of an integer type, got {kind}")
 
 
 class PairedCases(Protocol):
@@ -70,11 +84,15 @@ class PairedCases(Protocol):
         ...
 
 
-def paired_case(case_id: str, evidence: Evidence, atlas_ids: Sequence[str]) -> PairedCase:
+def paired_case(
+    case_id: str, evidence: Evidence, atlas_ids: Sequence[str], consensus: Tensor | None = None
+) -> PairedCase:
     """The evidence of `covoxel.fusion` as training wants it: each atlas' likeliest label at each voxel.
 
-    A tie goes to the smallest label. Takes one or two bytes a voxel and atlas.
+    A tie goes to the smallest label. Takes one or two bytes a voxel and atlas. `consensus` is a label map `(*shape)`
+    of label values, such as `Fused.label_map`.
     """
     kind = torch.uint8 if evidence.values.numel() <= 256 else torch.int16
     maps = torch.stack([smallest_winner(labels).to(kind) for labels in evidence.labels])
-    return PairedCase(case_id, evidence.fixed, maps, evidence.valid, tuple(atlas_ids))
+    place = None if consensus is None else torch.searchsorted(evidence.values, consensus.contiguous()).to(kind)
+    return PairedCase(case_id, evidence.fixed, maps, evidence.valid, tuple(atlas_ids), place)

@@ -4,7 +4,7 @@ import copy
 import hashlib
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -209,12 +209,13 @@ class _Training:
         if most is not None and most < atlases:
             kept = sorted(torch.randperm(atlases, generator=generator)[:most].tolist())
             names = tuple(case.atlas_ids[k] for k in kept)
-            case = PairedCase(case.id, case.fixed, case.label_maps[kept], case.valid[kept], names)
-        moved = (case.fixed.to(self.device), case.label_maps.to(self.device), case.valid.to(self.device))
-        return PairedCase(case.id, standardised(moved[0]), moved[1], moved[2], case.atlas_ids), generator
+            case = replace(case, label_maps=case.label_maps[kept], valid=case.valid[kept], atlas_ids=names)
+        here = {name: getattr(case, name).to(self.device) for name in ("fixed", "label_maps", "valid")}
+        consensus = None if case.consensus is None else case.consensus.to(self.device)
+        return replace(case, **here | {"fixed": standardised(here["fixed"]), "consensus": consensus}), generator
 
     def _network_step(self, batch: list[tuple[PairedCase, torch.Generator]], inline: bool) -> float:
-        """Step (i): the network learns from all pairs alike, or, inline, both from one weighted loss."""
+        """Step (i): the network learns, from pairs that all weigh the same; or, inline, both do, from one loss."""
         self.network.train()
         self.network_optimiser.zero_grad()
         self.parameter_optimiser.zero_grad()
@@ -227,7 +228,7 @@ class _Training:
                 confidence = self.parameters(self.parameters.places(case.id, case.atlas_ids))
                 factors, share = self._units(log_probabilities.detach(), case)
                 weights, reward = confidence * factors, share * confidence.sum()
-            targets = change.labels(label_weights(case.label_maps, case.valid, weights, self.labels))
+            targets = change.labels(self._taught(case, weights, inline))
             loss = soft_cross_entropy(log_probabilities, targets, self.class_weight)
             total += self._finite(loss.detach(), case)
             (loss - reward).backward()  # type: ignore[no-untyped-call]
@@ -235,6 +236,12 @@ class _Training:
         if inline:
             self.parameter_optimiser.step()  # type: ignore[no-untyped-call]
         return total / pairs
+
+    def _taught(self, case: PairedCase, weights: Tensor, inline: bool) -> Tensor:
+        """Labels `(label, *shape)` the network learns from: the consensus if there is one, else those of all pairs."""
+        if case.consensus is None or inline:
+            return label_weights(case.label_maps, case.valid, weights, self.labels)
+        return label_weights(case.consensus[None], case.valid.any(0)[None], weights.sum()[None], self.labels)
 
     def _descend(self, pairs: float, batch: list[tuple[PairedCase, torch.Generator]]) -> None:
         for weight in self.network.parameters():

@@ -282,3 +282,25 @@ def test_a_network_of_the_registry_learns_in_3d() -> None:
         right, shifted, again = parameters.raw(case.id, case.atlas_ids)
         assert shifted < right
         assert again == pytest.approx(right)
+
+
+def test_a_network_taught_the_consensus_learns_it_and_the_parameters_follow(
+    planted: list[PairedCase], make_net: Callable[..., nn.Module]
+) -> None:
+    """Most of the label maps are far off here, so that what the atlases say together is wrong."""
+    worst = [replace(case, label_maps=case.label_maps[[0, 2, 3, 3]]) for case in planted]
+    taught = [replace(case, consensus=case.label_maps[0]) for case in worst]
+    settings = TrainingSettings(epochs=12, warm_up=4, learning_rate=0.01)
+    alone, told = (train(make_net(), cases, labels=2, settings=settings).parameters for cases in (worst, taught))
+    for case in worst:
+        assert told.raw(case.id, case.atlas_ids)[0] == max(told.raw(case.id, case.atlas_ids))
+    lead = [min(raw[0] - other for other in raw[1:]) for raw in (told.raw(c.id, c.atlas_ids) for c in worst)]
+    before = [min(raw[0] - other for other in raw[1:]) for raw in (alone.raw(c.id, c.atlas_ids) for c in worst)]
+    assert sum(lead) > sum(before)
+
+
+def test_a_consensus_of_another_shape_or_type_is_refused(planted: list[PairedCase]) -> None:
+    with pytest.raises(ValueError, match="case0: consensus must have shape"):
+        replace(planted[0], consensus=planted[0].label_maps)
+    with pytest.raises(ValueError, match="case0: consensus must be of an integer type"):
+        replace(planted[0], consensus=planted[0].fixed)
