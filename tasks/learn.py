@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from prefect import task
 from safetensors.torch import save_file
 from torch import Tensor
 
+from covoxel.fusion import fuse
 from covoxel.io import read_labels, write_json, write_table
 from covoxel.io.atomic import atomic_path
 from covoxel.training import PairedCase, Trained, TrainingDivergedError, TrainingSettings, paired_case, train
@@ -42,8 +43,8 @@ class LearnJob(Job):
     code = (
         "covoxel.spatial",
         "covoxel.io",
-        "covoxel.fusion.base",
-        "covoxel.fusion.gather",
+        "covoxel.losses.box",
+        "covoxel.fusion",
         "covoxel.training",
         "nets.blocks",
         "nets.segmentation",
@@ -68,7 +69,7 @@ class LearnJob(Job):
 @work
 def learn(job: LearnJob) -> Made:
     """Write network, weights and learning curve; goes on from a checkpoint if it was killed."""
-    cases = _Cases(job.files)
+    cases = _Cases(job.files, job.settings.teacher)
     network = _network(job.settings, len(cases.values), ndim=cases[0].fixed.ndim)
     options = TrainingSettings(seed=job.settings.seed, epochs=job.settings.epochs)
     checkpoint = job.layout.checkpoint(job.fingerprint())
@@ -111,8 +112,9 @@ def trust_of(parameters: Mapping[str, float]) -> dict[str, float]:
 class _Cases:
     """The pairs of each case, labels numbered alike in all; read once as long as they fit into 2 GiB."""
 
-    def __init__(self, files: Mapping[str, CaseFiles]) -> None:
+    def __init__(self, files: Mapping[str, CaseFiles], teacher: str | None) -> None:
         self._files = sorted(files.items())
+        self._teacher = teacher
         maps = {atlas.labels.path for case in files.values() for atlas in case.atlases.values()}
         found = [torch.unique(read_labels(path).data) for path in sorted(maps)]
         self.values: Tensor = torch.unique(torch.cat([torch.zeros(1, dtype=torch.int64), *found]))
@@ -127,7 +129,9 @@ class _Cases:
         if kept is not None:
             return kept
         case = self._read(*self._files[index])
-        size = sum(part.nbytes for part in (case.fixed, case.label_maps, case.valid))
+        size = sum(
+            part.nbytes for part in (case.fixed, case.label_maps, case.valid, case.consensus) if part is not None
+        )
         if size <= self._room:
             self._room -= size
             self._kept[index] = case
@@ -135,10 +139,12 @@ class _Cases:
 
     def _read(self, case: str, files: CaseFiles) -> PairedCase:
         _, evidence = read_evidence(files, "cpu")
-        own = paired_case(case, evidence, files.names)
+        consensus = None if self._teacher is None else fuse(self._teacher, evidence).label_map
+        own = paired_case(case, evidence, files.names, consensus)
         place = torch.searchsorted(self.values, evidence.values)
         kind = torch.uint8 if len(self.values) <= 256 else torch.int16
-        return PairedCase(case, own.fixed, place[own.label_maps.long()].to(kind), own.valid, own.atlas_ids)
+        taught = None if own.consensus is None else place[own.consensus.long()].to(kind)
+        return replace(own, label_maps=place[own.label_maps.long()].to(kind), consensus=taught)
 
 
 def _network(settings: LearnSettings, labels: int, ndim: int) -> torch.nn.Module:

@@ -71,8 +71,11 @@ class FuseSettings(_Stage):
 class LearnSettings(_Stage):
     """How much each atlas is trusted on each case, learnt by a network (for data_parameters)."""
 
-    network: str = Field("unet", description="a segmentation network: unet, lraspp …")
-    epochs: PositiveInt = Field(30, description="passes over the cohort")
+    network: str = Field("lraspp", description="a segmentation network: lraspp, unet …")
+    teacher: str | None = Field(
+        "joint_label_fusion", description="rule whose results teach the network; null: all propagated labels alike"
+    )
+    epochs: PositiveInt = Field(32, description="passes over the cohort; trust is learnt from the 13th on")
     seed: int = Field(0, ge=0, description="of everything that is drawn at random")
 
 

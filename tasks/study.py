@@ -188,6 +188,8 @@ def _prepare(call: Call) -> Study:
     check_component(ENGINES, call.settings.register_.engine, call.settings.register_.options, "register", "engine")
     _check_rules(call.settings.fuse)
     check_component(SEGMENTATION_NETS, call.settings.learn.network, {}, "learn", "network")
+    if call.settings.learn.teacher is not None:
+        check_component(FUSION_RULES, call.settings.learn.teacher, {}, "learn", "teacher")
     _check_output(call)
     try:
         cohort = open_cohort(call.cohort)
