@@ -1,1 +1,1 @@
-"""Architectures only: one `nn.Module` a file, no training, no files on disk. None is there yet."""
+"""Architectures only: one `nn.Module` a file, no training, no files on disk."""

@@ -62,6 +62,11 @@ class Layout:
         return self.output / "volumes.tsv"
 
     @property
+    def atlases_table(self) -> Path:
+        """One row a case and atlas."""
+        return self.output / "atlases.tsv"
+
+    @property
     def metrics_table(self) -> Path:
         """One row a case and structure, where a true label is known."""
         return self.output / "metrics.tsv"

@@ -11,8 +11,9 @@ from covoxel.manifest import Record
 from covoxel.metrics import summarise
 from tasks.study import Study
 
-CASE_COLUMNS = ["id", "role", "status", "reason", "predicted_quality", "flags"]
+CASE_COLUMNS = ["id", "role", "status", "reason", "predicted_quality", "rule", "flags"]
 VOLUME_COLUMNS = ["id", "label", "structure", "volume_mm3", "confidence"]
+ATLAS_COLUMNS = ["id", "atlas", "likeness", "agreement", "trust", "left_out"]
 METRIC_COLUMNS = ["id", "label", "structure", "dice"]
 FOLDS_FLAG_PERCENT = 0.1
 PAGE_ROWS = 500
@@ -72,12 +73,12 @@ def status_of(study: Study, case: str) -> tuple[str, str]:
 
 
 def write_tables(study: Study) -> None:
-    """Write `cases.tsv`, `volumes.tsv`, `metrics.tsv` (if scored) and `dataset_description.json`.
+    """Write `cases.tsv`, `volumes.tsv`, `atlases.tsv`, `metrics.tsv` (if scored) and `dataset_description.json`.
 
     Cases that this run was told to leave out keep their rows if an earlier run has finished them.
     """
     earlier = _earlier(study)
-    rows, volumes, metrics = [], [], []
+    rows, volumes, atlases, metrics = [], [], [], []
     roles = _rejected(study) | {case.id: case.role for case in study.cohort.cases}
     for case in roles:
         if not _covered(study, case) and case not in earlier:
@@ -85,8 +86,10 @@ def write_tables(study: Study) -> None:
         fused = earlier.get(case) or study.record("fuse", case)
         rows.append(_case_row(study, case, roles[case], fused))
         volumes += _volume_rows(study, case, fused)
+        atlases += _atlas_rows(case, fused)
         metrics += _metric_rows(study, case, case in earlier)
     write_table(study.layout.volumes_table, pd.DataFrame(volumes, columns=VOLUME_COLUMNS))
+    write_table(study.layout.atlases_table, pd.DataFrame(atlases, columns=ATLAS_COLUMNS))
     if study.truth is not None:
         write_table(study.layout.metrics_table, pd.DataFrame(metrics, columns=METRIC_COLUMNS))
     write_json(study.layout.description, _description(study))
@@ -181,6 +184,7 @@ def _case_row(study: Study, case: str, role: str, fused: Record | None) -> dict[
         "status": status,
         "reason": reason or None,
         "predicted_quality": fused.facts["quality"] if fused and role != "atlas" else None,
+        "rule": fused.facts.get("rule") if fused else None,
         "flags": "; ".join(flags_of(study, case)) or None,
     }
 
@@ -198,6 +202,14 @@ def _volume_rows(study: Study, case: str, fused: Record | None) -> list[dict[str
         }
         for label, volume in sorted(fused.facts["volumes_mm3"].items(), key=lambda item: int(item[0]))
     ]
+
+
+def _atlas_rows(case: str, fused: Record | None) -> list[dict[str, Any]]:
+    if fused is None:
+        return []
+    atlases = {name: dict(facts) for name, facts in fused.facts.get("atlases", {}).items()}
+    atlases |= {name: {"left_out": reason} for name, reason in fused.facts.get("rejected", {}).items()}
+    return [{"id": case, "atlas": name, **atlases[name]} for name in sorted(atlases)]
 
 
 def _metric_rows(study: Study, case: str, is_earlier: bool) -> list[dict[str, Any]]:
