@@ -7,7 +7,7 @@ from covoxel.fusion.base import Evidence
 from covoxel.fusion.descriptors import descriptors, places
 
 _KNOTS = 8
-_ROWS = 30_000
+_ROWS = 20_000
 _RIDGE = 2e-3
 _UNSURE = 1.5  # votes
 _LEAST = 1e-9
