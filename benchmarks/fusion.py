@@ -53,7 +53,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--parts", default=",".join(PARTS), help=f"some of {','.join(PARTS)} (default all)")
     parser.add_argument("--processes", type=int, default=2, help="of one thread each (default 2)")
     parser.add_argument("--network", default="lraspp", help="that data parameters are learnt with (default lraspp)")
-    parser.add_argument("--epochs", type=int, help="of its training (default: that of the training)")
+    parser.add_argument(
+        "--epochs", type=int, help="of its training, which learns no parameters in the first ones (default: its own)"
+    )
     parser.add_argument("--cache", type=Path, help="folder where transforms are kept (default: none are)")
     options = common.arguments(parser, argv)
     parts = set(options.parts.split(","))
@@ -73,20 +75,16 @@ def finish(run: "Run", options: argparse.Namespace) -> None:
     """Print and write what was found."""
     figures, bars = verdicts(run.scores, run.trusted, run.count, run.seed)
     if "counts" in run.parts:
-        show("Dice against number of atlases", curve(run.scores))
-    if figures:
-        show("Figures", pd.DataFrame([asdict(figure) for figure in figures]))
+        say("\nDice against number of atlases")
+        say(curve(run.scores).to_string(index=False, float_format=lambda x: f"{x:.4f}", na_rep="n/a"))
+    say("\nOther figures")
+    for figure in figures:
+        say(f"{figure.part:12s}{figure.value:10.4g}  {figure.figure}")
     common.finish(table(run.scores, run.seed), bars, options.output, NOTES)
     if options.output is not None:
         for name, rows in (("figures", figures), ("cases", run.scores), ("trust", run.trusted)):
             if rows:
                 write_table(options.output.with_suffix(f".{name}.tsv"), pd.DataFrame([asdict(row) for row in rows]))
-
-
-def show(title: str, rows: pd.DataFrame) -> None:
-    """Print a table."""
-    say(f"\n{title}")
-    say(rows.to_string(index=False, justify="left", float_format=lambda x: f"{x:.4f}", na_rep="n/a"))
 
 
 class Run:
