@@ -12,7 +12,7 @@ from benchmarks.fusion_scores import Score
 from covoxel.fusion.base import smallest_winner
 from covoxel.fusion.facts import mean_dice
 from covoxel.metrics import dice
-from covoxel.training import TrainingSettings, paired_case, train
+from covoxel.training import TrainingSettings, paired_case, teacher, train
 from nets.segmentation import SEGMENTATION_NETS
 
 AS_IT_IS, WITH_BAD = "as it is", "3 bad"
@@ -63,7 +63,8 @@ def learn(job: TrainingJob) -> Parameters:
         evidence = job.cohort.evidence(case, job.count)
         if job.planted:
             evidence, _ = with_bad_atlases(job.cohort, case, job.count, job.seed)
-        paired.append(paired_case(case, evidence, job.cohort.names(case, job.count)))
+        names = job.cohort.names(case, job.count)
+        paired.append(paired_case(case, evidence, names, teacher(evidence, names)))
     torch.manual_seed(job.seed)
     network = SEGMENTATION_NETS[job.network](ndim=paired[0].fixed.ndim, labels=1 + len(STRUCTURES))
     settings = TrainingSettings(seed=job.seed)

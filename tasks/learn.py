@@ -11,10 +11,9 @@ from prefect import task
 from safetensors.torch import save_file
 from torch import Tensor
 
-from covoxel.fusion import fuse
 from covoxel.io import read_labels, write_json, write_table
 from covoxel.io.atomic import atomic_path
-from covoxel.training import PairedCase, Trained, TrainingDivergedError, TrainingSettings, paired_case, train
+from covoxel.training import PairedCase, Trained, TrainingDivergedError, TrainingSettings, paired_case, teacher, train
 from nets.segmentation import SEGMENTATION_NETS
 from tasks.evidence import CaseFiles, case_files, read_evidence
 from tasks.job import COHORT, Job, Made, number, work
@@ -112,9 +111,9 @@ def trust_of(parameters: Mapping[str, float]) -> dict[str, float]:
 class _Cases:
     """The pairs of each case, labels numbered alike in all; read once as long as they fit into 2 GiB."""
 
-    def __init__(self, files: Mapping[str, CaseFiles], teacher: str | None) -> None:
+    def __init__(self, files: Mapping[str, CaseFiles], rule: str | None) -> None:
         self._files = sorted(files.items())
-        self._teacher = teacher
+        self._teacher = rule
         maps = {atlas.labels.path for case in files.values() for atlas in case.atlases.values()}
         found = [torch.unique(read_labels(path).data) for path in sorted(maps)]
         self.values: Tensor = torch.unique(torch.cat([torch.zeros(1, dtype=torch.int64), *found]))
@@ -139,7 +138,7 @@ class _Cases:
 
     def _read(self, case: str, files: CaseFiles) -> PairedCase:
         _, evidence = read_evidence(files, "cpu")
-        consensus = None if self._teacher is None else fuse(self._teacher, evidence).label_map
+        consensus = None if self._teacher is None else teacher(evidence, files.names, self._teacher)
         own = paired_case(case, evidence, files.names, consensus)
         place = torch.searchsorted(self.values, evidence.values)
         kind = torch.uint8 if len(self.values) <= 256 else torch.int16

@@ -75,7 +75,7 @@ class LearnSettings(_Stage):
     teacher: str | None = Field(
         "joint_label_fusion", description="rule whose results teach the network; null: all propagated labels alike"
     )
-    epochs: PositiveInt = Field(32, description="passes over the cohort; trust is learnt from the 13th on")
+    epochs: int = Field(32, ge=13, description="passes over the cohort; trust is learnt from the 13th on")
     seed: int = Field(0, ge=0, description="of everything that is drawn at random")
 
 

@@ -1,7 +1,7 @@
 """Training of data parameters: how far each propagated label map can be trusted, learnt from the cohort itself."""
 
 from covoxel.training.augmentation import Augmentation
-from covoxel.training.cases import PairedCase, PairedCases, paired_case
+from covoxel.training.cases import PairedCase, PairedCases, paired_case, teacher
 from covoxel.training.data_parameters import DataParameters
 from covoxel.training.settings import TrainingSettings
 from covoxel.training.trainer import Progress, Trained, TrainingDivergedError, train
@@ -16,5 +16,6 @@ __all__ = [
     "TrainingDivergedError",
     "TrainingSettings",
     "paired_case",
+    "teacher",
     "train",
 ]

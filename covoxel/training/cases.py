@@ -7,8 +7,10 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from covoxel.fusion import Evidence
+from covoxel.fusion import Evidence, fuse
+from covoxel.fusion.atlas_choice import contradicting_atlases
 from covoxel.fusion.base import smallest_winner
+from covoxel.fusion.planted import taken
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,13 +86,20 @@ class PairedCases(Protocol):
         ...
 
 
+def teacher(evidence: Evidence, atlas_ids: Sequence[str], rule: str = "joint_label_fusion") -> Tensor:
+    """Label map `(*shape)` to teach the network: atlases fused by `rule`, without those that contradict the rest."""
+    contradicting = contradicting_atlases(evidence, atlas_ids)
+    sound = [place for place, name in enumerate(atlas_ids) if name not in contradicting]
+    return fuse(rule, taken(evidence, torch.tensor(sound)) if sound else evidence).label_map
+
+
 def paired_case(
     case_id: str, evidence: Evidence, atlas_ids: Sequence[str], consensus: Tensor | None = None
 ) -> PairedCase:
     """The evidence of `covoxel.fusion` as training wants it: each atlas' likeliest label at each voxel.
 
     A tie goes to the smallest label. Takes one or two bytes a voxel and atlas. `consensus` is a label map `(*shape)`
-    of label values, such as `Fused.label_map`.
+    of label values, such as that of `teacher`.
     """
     kind = torch.uint8 if evidence.values.numel() <= 256 else torch.int16
     maps = torch.stack([smallest_winner(labels).to(kind) for labels in evidence.labels])
