@@ -15,8 +15,10 @@ from covoxel.fusion.windows import correlation
 from covoxel.losses.box import box_sum
 from covoxel.metrics.dice import dice
 
-GROSS = 0.6
-"""An atlas whose overlap with the others is below this share of the typical overlap contradicts them."""
+GROSS = 0.75
+"""An atlas whose overlap with the others is below this share of the typical overlap may contradict them."""
+
+_UNUSUAL = 5.0  # and does if it is this many times farther below the typical than an atlas typically is off it
 
 _REACH = 2  # voxels around structures that count as near, and half side of the windows compared
 _SEEN = 0.05  # a label with less of a voxel is not there
@@ -167,8 +169,9 @@ def contradicting_atlases(evidence: Evidence, names: Sequence[str], *, gross: fl
     """Atlases whose propagated labels disagree grossly with all the others', with the sentence that says so.
 
     Measured is the median over the other atlases of the Dice with their labels (mean over structures). An atlas is
-    rejected where that is below `gross` times the median of all atlases: most must agree with each other before one
-    can be said to contradict. Fewer than three atlases contradict nobody.
+    rejected where that is below `gross` times the median of all atlases and five times farther from it than the
+    median atlas is: most must agree with each other before one can be said to contradict. Fewer than three atlases
+    contradict nobody.
 
     Parameters
     ----------
@@ -190,12 +193,13 @@ def contradicting_atlases(evidence: Evidence, names: Sequence[str], *, gross: fl
         return {}
     overlap = _overlaps(evidence)
     typical = float(overlap.median())
+    limit = min(gross * typical, typical - _UNUSUAL * float((overlap - typical).abs().median()))
     found = {}
     for name, own in zip(names, overlap.tolist(), strict=True):
-        if own < gross * typical:
+        if own < limit:
             found[name] = (
                 f"Atlas {name} was left out: after registration its labels overlap those of the other atlases by "
-                f"{own:.2f} (Dice, 1 is perfect), where {typical:.2f} is typical here; less than {gross:.0%} of that "
+                f"{own:.2f} (Dice, 1 is perfect), where {typical:.2f} is typical here; less than {limit:.2f} "
                 "is taken for a failed registration or a wrong label map."
             )
     return found

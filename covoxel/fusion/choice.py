@@ -17,7 +17,8 @@ from covoxel.fusion.planted import OF_THE_IMAGE
 from covoxel.fusion.quality import Signs, signs_of
 
 VERSION = 1
-_ORDER = (CONSENSUS, "joint_label_fusion", "locally_weighted", "data_parameters", "staple", VOTE)
+_ORDER = ("joint_label_fusion", CONSENSUS, "locally_weighted", "data_parameters", "staple", VOTE)
+"""Rules from the one most believed in before a labelled case was seen to the least."""
 _FEWEST = 2  # labelled cases without which nothing is learnt
 _CAUTION = 1.0  # a rule takes the favourite's place for a gain above so many of its errors,
 _WORTH = 0.005  # and above this Dice
@@ -86,7 +87,8 @@ class Selector:
     calibration
         Of predicted Dice.
     favourites
-        Rules, best first; the first of them that is among the results is the favourite.
+        Rules, best first; the first of them that is among the results is the favourite. Joint label fusion stays first
+        unless another rule was better on the labelled cases beyond the standard error of their difference.
     gains
         Of each other rule over the first favourite.
     flags
@@ -228,15 +230,16 @@ class _Table:
         return cls(rules, clean, clean | image, weight, dice, signs)
 
     def favourites(self) -> tuple[str, ...]:
-        """Rules by mean Dice on the clean cases; the consensus first, unless a rule is better beyond its error."""
+        """Rules by mean Dice on the clean cases, but the first of `_ORDER` stays first unless beaten beyond error."""
         own = self.dice[self.clean]
         mean = dict(zip(self.rules, np.nan_to_num(np.nanmean(own, 0)).tolist(), strict=True))
         order = sorted(self.rules, key=lambda rule: (-mean[rule], _rank(rule)))
-        if CONSENSUS in order:
-            lead = own[:, self.rules.index(order[0])] - own[:, self.rules.index(CONSENSUS)]
-            if np.nanmean(lead) <= np.nanstd(lead) / max(1.0, np.sqrt(len(lead) - 1)):
-                order.remove(CONSENSUS)
-                order.insert(0, CONSENSUS)
+        usual = min(order, key=_rank)
+        lead = own[:, self.rules.index(order[0])] - own[:, self.rules.index(usual)]
+        lead = lead[np.isfinite(lead)]
+        if len(lead) < _FEWEST or lead.mean() <= lead.std(ddof=1) / np.sqrt(len(lead)):
+            order.remove(usual)
+            order.insert(0, usual)
         return tuple(order)
 
     def gain(self, rule: str, favourite: str) -> Gain:

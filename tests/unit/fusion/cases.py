@@ -23,9 +23,15 @@ def ball(shape: tuple[int, ...] = SHAPE, offset: float = 0.0, radius: float = 5.
 
 
 def one_case(
-    seed: int = 0, atlases: int = 5, *, shift: float = 0.0, noise: float = 0.3, shape: tuple[int, ...] = SHAPE
+    seed: int = 0,
+    atlases: int = 5,
+    *,
+    error: float = 1.0,
+    shift: float = 0.0,
+    noise: float = 0.3,
+    shape: tuple[int, ...] = SHAPE,
 ) -> tuple[Evidence, Tensor]:
-    """Evidence of atlases that err by up to a voxel each, all of them `shift` voxels more, and the true labels."""
+    """Evidence of atlases that err by up to `error` voxels each and all by `shift` more, and the true labels."""
     generator = torch.Generator().manual_seed(seed)
 
     def picture(label_map: Tensor) -> Tensor:
@@ -34,8 +40,8 @@ def one_case(
     truth = ball(shape, radius=4.5 + float(torch.rand((), generator=generator)))
     moved, labels = [], []
     for _ in range(atlases):
-        error = float(2 * torch.rand((), generator=generator) - 1)
-        there = ball(shape, shift + error, 5.0 + 0.4 * float(torch.randn((), generator=generator)))
+        own = error * float(2 * torch.rand((), generator=generator) - 1)
+        there = ball(shape, shift + own, 5.0 + 0.4 * error * float(torch.randn((), generator=generator)))
         moved.append(picture(there))
         labels.append((there[None] == VALUES.view(-1, *[1] * len(shape))).float())
     valid = torch.ones((atlases, *shape), dtype=torch.bool)

@@ -34,12 +34,12 @@ def test_the_best_rule_on_the_labelled_cases_is_the_favourite() -> None:
     assert Selector.fit(facts[::-1]) == selector
 
 
-def test_the_consensus_is_the_favourite_unless_another_is_clearly_better() -> None:
-    close = [fact(n, "locally_weighted", 0.870 + 0.004 * (n % 2)) for n in range(10)]
-    close += [fact(n, CONSENSUS, 0.8715) for n in range(10)]
-    assert Selector.fit(close).favourites[0] == CONSENSUS
-    clear = facts_with(**{"locally_weighted": 0.88, CONSENSUS: 0.87})
-    assert Selector.fit(clear).favourites[0] == "locally_weighted"
+def test_joint_label_fusion_is_the_favourite_unless_another_is_clearly_better() -> None:
+    close = [fact(n, "joint_label_fusion", 0.870 + 0.004 * (n % 2)) for n in range(10)]
+    assert (
+        Selector.fit([*close, *(fact(n, CONSENSUS, 0.8722) for n in range(10))]).favourites[0] == "joint_label_fusion"
+    )
+    assert Selector.fit([*close, *(fact(n, CONSENSUS, 0.88) for n in range(10))]).favourites[0] == CONSENSUS
 
 
 @pytest.fixture(scope="module")
