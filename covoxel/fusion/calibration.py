@@ -24,12 +24,12 @@ _FEATURES = {
     "likeness": (0.5, 0.35, 0.15),
     "likeness of the best": (0.6, 0.3, 0.4),
     "likeness of the mean": (0.6, 0.4, 0.2),
-    "explained": (0.0, 0.6, 0.5),
+    "explained": (0.0, 0.6, 0.3),
     "expected": (0.78, 0.08, 0.12),
     "profile": (-0.15, 0.1, 0.05),
 }
 _INTERCEPT = 1.2
-_LOOSE = 0.02  # strength of the prior of the intercept beside that of the slopes
+_LOOSE = 1.0  # strength of the prior of the intercept beside that of the slopes
 _NOISE = 0.05  # error of a single Dice that the fit assumes
 _FEWEST = 2  # labelled cases without which nothing is learnt
 _PRIOR_CASES = 4.0  # an offset of a rule seen in so many cases is halved
@@ -95,7 +95,7 @@ class Calibration:
         return cls(_INTERCEPT, {name: slope for name, (_, _, slope) in _FEATURES.items()}, 0.06, 0.2, 0)
 
     @classmethod
-    def fit(cls, facts: Iterable[Fact], *, clean_share: float = 0.85, strength: float = 4.0) -> Self:
+    def fit(cls, facts: Iterable[Fact], *, clean_share: float = 0.85, strength: float = 10.0) -> Self:
         """Calibration on facts of labelled cases, each labelled from the other ones.
 
         Least squares of the Dice itself, not of its logit; the slopes are drawn to those of the prior, and the more

@@ -20,7 +20,8 @@ VERSION = 1
 _ORDER = ("joint_label_fusion", CONSENSUS, "locally_weighted", "data_parameters", "staple", VOTE)
 """Rules from the one most believed in before a labelled case was seen to the least."""
 _FEWEST = 2  # labelled cases without which nothing is learnt
-_CAUTION = 1.0  # a rule takes the favourite's place for a gain above so many of its errors,
+_ENOUGH = 8  # labelled cases from which on nothing is said about their number
+_CAUTION = 1.5  # a rule takes the favourite's place for a gain above so many of its errors,
 _WORTH = 0.005  # and above this Dice
 _TELLING = {"expected": 1.0, "explained": 0.5}  # signs that tell rules apart, and the prior of their slopes
 _PRIOR_WEIGHT = 0.01**2  # strength of that prior: the variance of differences at which it counts half
@@ -115,10 +116,15 @@ class Selector:
                 f"from others, and at least {_FEWEST} are needed to learn from."
             )
             return cls(Calibration.prior(), flags=(flag,))
+        flags: tuple[str, ...] = ()
+        if cases < _ENOUGH:
+            flags = (
+                f"Predicted quality was learnt on {cases} labelled cases only: all of it may lie too high or low.",
+            )
         table = _Table.of(rows)
         favourites = table.favourites()
         gains = {rule: table.gain(rule, favourites[0]) for rule in favourites[1:]}
-        return cls(Calibration.fit(rows), favourites, gains)
+        return cls(Calibration.fit(rows), favourites, gains, flags)
 
     def predict(
         self, evidence: Evidence, results: Mapping[str, Fused], *, trust: Sequence[float] | None = None

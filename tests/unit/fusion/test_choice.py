@@ -32,6 +32,9 @@ def test_the_best_rule_on_the_labelled_cases_is_the_favourite() -> None:
     selector = Selector.fit(facts)
     assert selector.favourites == ("locally_weighted", "joint_label_fusion", "majority")
     assert Selector.fit(facts[::-1]) == selector
+    assert selector.flags == ()
+    (flag,) = Selector.fit([f for f in facts if f.case in ("case-1", "case-2")]).flags
+    assert "learnt on 2 labelled cases only" in flag
 
 
 def test_joint_label_fusion_is_the_favourite_unless_another_is_clearly_better() -> None:
