@@ -118,9 +118,7 @@ class Selector:
             return cls(Calibration.prior(), flags=(flag,))
         flags: tuple[str, ...] = ()
         if cases < _ENOUGH:
-            flags = (
-                f"Predicted quality was learnt on {cases} labelled cases only: all of it may lie too high or low.",
-            )
+            flags = (f"Predicted quality was learnt on {cases} labelled cases only: it may lie too high or too low.",)
         table = _Table.of(rows)
         favourites = table.favourites()
         gains = {rule: table.gain(rule, favourites[0]) for rule in favourites[1:]}
@@ -158,12 +156,11 @@ class Selector:
             gain = self.gains[rule].on(signs[rule], signs[favourite])
             if favourite == self.favourites[0] and gain > max(most, _WORTH, _CAUTION * self.gains[rule].spread):
                 best, most = rule, gain
-        reason = (
-            f"{favourite} was the best rule on the labelled cases, and nothing in this case speaks against it."
-            if best == favourite
-            else f"{best} is expected to be better here than {favourite}, the best rule on the labelled cases, "
-            f"by {most:.3f} Dice."
-        )
+        reason = f"{favourite} is the rule trusted most, and nothing in this case speaks against it."
+        if best != favourite:
+            reason = (
+                f"{best} is expected to be better here than {favourite}, which is trusted most, by {most:.3f} Dice."
+            )
         return Selected(best, results[best], predicted, reason)
 
     def to_json(self) -> dict[str, Any]:
