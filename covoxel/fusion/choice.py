@@ -158,9 +158,7 @@ class Selector:
                 best, most = rule, gain
         reason = f"{favourite} is the rule trusted most, and nothing in this case speaks against it."
         if best != favourite:
-            reason = (
-                f"{best} is expected to be better here than {favourite}, which is trusted most, by {most:.3f} Dice."
-            )
+            reason = f"{best} is expected to be better here by {most:.3f} Dice than {favourite}, the rule trusted most."
         return Selected(best, results[best], predicted, reason)
 
     def to_json(self) -> dict[str, Any]:
