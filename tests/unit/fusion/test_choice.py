@@ -81,7 +81,7 @@ def test_another_rule_is_taken_where_much_speaks_for_it() -> None:
     results["locally_weighted"] = type(one)(one.label_map, one.confidence, unsure)
     selected = selector.select(evidence, results)
     assert selected.rule == "majority"
-    assert "better here than locally_weighted" in selected.reason
+    assert "Dice than locally_weighted" in selected.reason
 
 
 def test_one_rule_is_chosen_from_one(selector: Selector) -> None:
