@@ -22,7 +22,7 @@ from covoxel.report import (
     StructureRow,
     render,
 )
-from tasks.calibrate import leave_one_out
+from tasks.calibrate import leave_one_out, selector_of
 from tasks.components import option_of
 from tasks.job import COHORT
 from tasks.options import TASK_OPTIONS
@@ -109,10 +109,12 @@ def _fusion(study: Study, case: str, role: str) -> dict[str, Any]:
 
 
 def _calibration(study: Study) -> tuple[CalibrationPoint, ...]:
-    """Leave-one-out: each atlas predicted from the signs, by what the other atlases taught."""
+    """Leave-one-out: the best rule's result on each atlas, predicted by what the other atlases taught."""
+    best = selector_of(study).favourites[0]
     return tuple(
         CalibrationPoint(fact.case, fact.rule, predicted, fact.dice, planted=fact.kind != CLEAN)
         for fact, predicted in leave_one_out(study)
+        if fact.rule == best
     )
 
 
