@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -72,11 +72,12 @@ def fuse_case(job: RulesJob) -> list[Score]:
 
 
 def timed(evidence: Evidence, rules: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, Fused], dict[str, Spent]]:
-    """Results by rule, and what each took."""
+    """Results by rule, and what each took; none is helped by what another has worked out."""
     results, spent = {}, {}
     for rule, settings in rules.items():
+        afresh = replace(evidence)
         with Stopwatch() as watch:
-            results[rule] = fuse(rule, evidence, **settings)
+            results[rule] = fuse(rule, afresh, **settings)
         spent[rule] = Spent(watch.seconds, watch.cpu_seconds)
     return results, spent
 

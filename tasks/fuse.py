@@ -1,6 +1,5 @@
 """Fuse: the labels of all atlases, brought onto one case, become its label map and a confidence."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +10,11 @@ from prefect import task
 from torch import Tensor
 
 from covoxel.fusion import Evidence, Fused
-from covoxel.fusion.base import smallest_winner
+from covoxel.fusion.atlas_choice import agreements
 from covoxel.fusion.candidates import candidates
 from covoxel.fusion.choice import Selector
 from covoxel.io import read_labels, write_image, write_labels
-from covoxel.metrics import dice, volumes_mm3
+from covoxel.metrics import volumes_mm3
 from covoxel.preprocessing import restore_labels, restore_map
 from covoxel.spatial import Image
 from data_catalog.files import load_image
@@ -181,17 +180,15 @@ def _atlas_facts(
     evidence: Evidence, names: Sequence[str], fused: Fused, learnt: Mapping[str, float]
 ) -> dict[str, dict[str, float | None]]:
     """What each atlas was worth: likeness of its moved image, agreement of its labels with the result, learnt trust."""
-    facts: dict[str, dict[str, float | None]] = {}
-    trust = trust_of(learnt)
-    for name, moved, labels, valid in zip(names, evidence.moved, evidence.labels, evidence.valid, strict=True):
-        own = evidence.values[smallest_winner(labels)]
-        scores = [score for score in dice(own, fused.label_map, evidence.values).values() if math.isfinite(score)]
-        facts[name] = {
+    trust, agreement = trust_of(learnt), agreements(evidence, fused.label_map)
+    return {
+        name: {
             "likeness": number(_correlation(moved[valid], evidence.fixed[valid])),
-            "agreement": number(sum(scores) / len(scores)) if scores else None,
+            "agreement": number(agrees),
             "trust": trust.get(name),
         }
-    return facts
+        for name, moved, valid, agrees in zip(names, evidence.moved, evidence.valid, agreement, strict=True)
+    }
 
 
 def _correlation(a: Tensor, b: Tensor) -> float:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from covoxel.fusion.agreement import bounding_window
-from covoxel.fusion.base import Evidence, fuse
+from covoxel.fusion.base import Evidence, fuse, smallest_winner
 from covoxel.fusion.likeness import comparable
 from covoxel.fusion.windows import correlation
 from covoxel.losses.box import box_sum
@@ -163,6 +163,16 @@ def template_scores(case: Tensor, atlases: Sequence[Tensor]) -> list[float]:
 def _even(x: Tensor) -> Tensor:
     x = x.double()
     return (x - x.mean()) / x.std(correction=0).clamp(min=1e-9)
+
+
+def agreements(evidence: Evidence, label_map: Tensor) -> list[float]:
+    """Mean over structures of the Dice of each atlas' likeliest labels with `label_map` `(*shape)`; nan without any."""
+    found = []
+    for labels in evidence.labels:
+        overlap = dice(evidence.values[smallest_winner(labels)], label_map, evidence.values)
+        known = [value for value in overlap.values() if isfinite(value)]
+        found.append(sum(known) / len(known) if known else float("nan"))
+    return found
 
 
 def contradicting_atlases(evidence: Evidence, names: Sequence[str], *, gross: float = GROSS) -> dict[str, str]:

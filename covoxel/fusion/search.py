@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ from covoxel.fusion.base import Evidence, weighted_vote
 from covoxel.fusion.descriptors import MARGIN
 from covoxel.fusion.likeness import Kernel, Pairs, comparable, window_distance
 
+_SCORES: WeakKeyDictionary[Evidence, Tensor] = WeakKeyDictionary()  # forgotten with the evidence
 _WORK = 2**25  # numbers of one quantity that are in memory at once
 
 
@@ -137,10 +139,18 @@ def vote_nearby(evidence: Evidence, look: Look, weigh: Weigh, appearance: float,
         place: Any = (slice(None), *voxels[own].unbind(1))
         result[place] = _votes(labels, voxels[own], offsets, weigh(sight)[:, :, own])
     if appearance > 0:
-        wide: Any = bounding_window(undecided_everywhere, MARGIN)
-        score = appearance_score(evidence.cropped(wide), undecided_everywhere[wide])
+        score = _appearance(evidence, undecided_everywhere)
         result[:, undecided] = (result[:, undecided].log() + appearance * score).softmax(0)
     return probabilities
+
+
+def _appearance(evidence: Evidence, undecided: Tensor) -> Tensor:
+    """Appearance score of the undecided voxels, `(label, m)`; the same for all rules, so worked out once."""
+    score = _SCORES.get(evidence)
+    if score is None:
+        wide: Any = bounding_window(undecided, MARGIN)
+        score = _SCORES[evidence] = appearance_score(evidence.cropped(wide), undecided[wide])
+    return score
 
 
 def _look_at(pairs: Pairs, undecided: Tensor, tile: tuple[slice, ...], look: Look, offsets: Tensor) -> Sight:
