@@ -64,7 +64,7 @@ def learn(job: TrainingJob) -> Parameters:
         if job.planted:
             evidence, _ = with_bad_atlases(job.cohort, case, job.count, job.seed)
         names = job.cohort.names(case, job.count)
-        paired.append(paired_case(case, evidence, names, teacher(evidence)))
+        paired.append(paired_case(case, evidence, names, teacher(evidence, names)))
     torch.manual_seed(job.seed)
     network = SEGMENTATION_NETS[job.network](ndim=paired[0].fixed.ndim, labels=1 + len(STRUCTURES))
     settings = TrainingSettings(seed=job.seed)

@@ -138,7 +138,7 @@ class _Cases:
 
     def _read(self, case: str, files: CaseFiles) -> PairedCase:
         _, evidence = read_evidence(files, "cpu")
-        consensus = None if self._teacher is None else teacher(evidence, self._teacher)
+        consensus = None if self._teacher is None else teacher(evidence, files.names, self._teacher)
         own = paired_case(case, evidence, files.names, consensus)
         place = torch.searchsorted(self.values, evidence.values)
         kind = torch.uint8 if len(self.values) <= 256 else torch.int16

@@ -1,6 +1,5 @@
 """What training is given: an image with the label maps that its atlases propagated to it, and cohorts of such."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -9,7 +8,7 @@ import torch
 from torch import Tensor
 
 from covoxel.fusion import Evidence, fuse
-from covoxel.fusion.atlas_choice import agreements
+from covoxel.fusion.atlas_choice import contradicting_atlases
 from covoxel.fusion.base import smallest_winner
 from covoxel.fusion.planted import taken
 
@@ -87,19 +86,15 @@ class PairedCases(Protocol):
         ...
 
 
-def teacher(evidence: Evidence, rule: str = "joint_label_fusion", *, share: float = 0.7) -> Tensor:
-    """Label map `(*shape)` to teach the network: the atlases fused by `rule`, without those that agree least.
+def teacher(evidence: Evidence, atlas_ids: Sequence[str], rule: str = "staple") -> Tensor:
+    """Label map `(*shape)` to teach the network: atlases fused by `rule`, without those that contradict the rest.
 
-    Agreement is first that with STAPLE, which no likeness of images misleads where a label map is wrong, and then
-    that with what `rule` makes of the best `share` (three at least) by it.
+    A rule that looks at images is the better teacher as long as the label maps are right: where one is wrong, its
+    image may be the most alike of all. STAPLE does not look.
     """
-    count = max(min(3, len(evidence.labels)), math.ceil(share * len(evidence.labels)))
-    label_map = fuse("staple", evidence).label_map
-    for _ in range(2):
-        agreement = torch.tensor(agreements(evidence, label_map)).nan_to_num(-1.0)
-        best = agreement.argsort(descending=True, stable=True)[:count].sort().values
-        label_map = fuse(rule, taken(evidence, best)).label_map
-    return label_map
+    contradicting = contradicting_atlases(evidence, atlas_ids)
+    sound = [place for place, name in enumerate(atlas_ids) if name not in contradicting]
+    return fuse(rule, taken(evidence, torch.tensor(sound)) if sound else evidence).label_map
 
 
 def paired_case(
