@@ -73,7 +73,7 @@ class LearnSettings(_Stage):
 
     network: str = Field("lraspp", description="a segmentation network: lraspp, unet …")
     teacher: str | None = Field(
-        "staple", description="rule whose results teach the network; null: all propagated labels alike"
+        "joint_label_fusion", description="rule whose results teach the network; null: all propagated labels alike"
     )
     epochs: int = Field(32, ge=13, description="passes over the cohort; trust is learnt from the 13th on")
     seed: int = Field(0, ge=0, description="of everything that is drawn at random")

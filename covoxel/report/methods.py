@@ -214,7 +214,8 @@ METHODS: dict[str, Method] = {
     "majority": Method("The moved atlas labels were fused by majority vote.", ("heckemann2006",)),
     "locally_weighted": Method(
         "The moved atlas labels were fused by a vote in which each atlas weighs, at each voxel, as much as its image "
-        "resembles the case around that voxel.",
+        "resembles the case around that voxel; the vote was corrected by a regression on the voxel's intensity and "
+        "place, learned from the moved atlases.",
         ("artaechevarria2009",),
     ),
     "staple": Method(
@@ -224,7 +225,8 @@ METHODS: dict[str, Method] = {
     ),
     "joint_label_fusion": Method(
         "The moved atlas labels were fused by joint label fusion: at each voxel the weights make the expected error of "
-        "the vote least, given how likely two atlases are to be wrong together, as their images suggest.",
+        "the vote least, given how likely two atlases are to be wrong together, as their images suggest; the vote was "
+        "corrected by a regression on the voxel's intensity and place, learned from the moved atlases.",
         ("wang2013",),
     ),
     "data_parameters": Method(
@@ -232,13 +234,14 @@ METHODS: dict[str, Method] = {
         "segmentation network was trained on all moved labels, and the consensus weighs each label by it.",
         ("weihsbach2022",),
     ),
-    "average": Method(
-        "The label probabilities of several fusion rules were averaged, and the most probable label kept.",
+    "consensus": Method(
+        "The label probabilities of joint label fusion and of the locally weighted vote were averaged, and the most "
+        "probable label kept.",
         ("kittler1998",),
     ),
     "select": Method(
-        "For each case the result of the fusion rule with the highest predicted Dice was kept; the prediction uses no "
-        "true label of the case.",
+        "For each case the result of the fusion rule was kept that was best on the atlases, each segmented from the "
+        "others, or of another one where signs in the case itself, which need no true label, spoke for it.",
         ("valindria2017",),
     ),
     "calibration": Method(

@@ -86,12 +86,8 @@ class PairedCases(Protocol):
         ...
 
 
-def teacher(evidence: Evidence, atlas_ids: Sequence[str], rule: str = "staple") -> Tensor:
-    """Label map `(*shape)` to teach the network: atlases fused by `rule`, without those that contradict the rest.
-
-    A rule that looks at images is the better teacher as long as the label maps are right: where one is wrong, its
-    image may be the most alike of all. STAPLE does not look.
-    """
+def teacher(evidence: Evidence, atlas_ids: Sequence[str], rule: str = "joint_label_fusion") -> Tensor:
+    """Label map `(*shape)` to teach the network: atlases fused by `rule`, without those that contradict the rest."""
     contradicting = contradicting_atlases(evidence, atlas_ids)
     sound = [place for place, name in enumerate(atlas_ids) if name not in contradicting]
     return fuse(rule, taken(evidence, torch.tensor(sound)) if sound else evidence).label_map

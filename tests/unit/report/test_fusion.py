@@ -220,7 +220,7 @@ def test_a_run_without_any_of_it_has_no_such_section() -> None:
 def test_methods_name_what_the_data_tell_of(report: Report, read: Read) -> None:
     text = read(render(report)).text.split("Methods")[-1]
     for words in (
-        "highest predicted Dice was kept",
+        "was kept that was best on the atlases",
         "joint label fusion: at each voxel",
         "one data parameter a pair",
         "were left out of it",
