@@ -127,7 +127,7 @@ def test_killed_in_the_middle_and_run_again_gives_the_same_as_an_undisturbed_run
     assert invoke(*few_shot(cohort, killed, quick_settings))[0] == 0
     assert invoke(*few_shot(cohort, undisturbed, quick_settings, "--workers", "2"))[0] == 0
     assert content(killed) == content(undisturbed)
-    assert len(content(killed)) == 2 + 16 + 12
+    assert len(content(killed)) == 3 + 16 + 12
     assert kept == {case: (killed / "segmentations" / f"{case}.nii.gz").stat().st_mtime_ns for case in finished}
     assert not list(killed.rglob(".tmp-*"))
 
