@@ -9,6 +9,7 @@ from prefect import task
 
 from covoxel import __version__
 from covoxel.fusion.facts import CLEAN
+from covoxel.fusion.planted import OF_THE_IMAGE
 from covoxel.io import write_text
 from covoxel.registration import ENGINES
 from covoxel.report import (
@@ -109,12 +110,15 @@ def _fusion(study: Study, case: str, role: str) -> dict[str, Any]:
 
 
 def _calibration(study: Study) -> tuple[CalibrationPoint, ...]:
-    """Leave-one-out: the best rule's result on each atlas, predicted by what the other atlases taught."""
+    """Leave-one-out: the best rule's result on each atlas, predicted by what the other atlases taught.
+
+    Without those of which the image was spoilt: they are predicted too low on purpose, and nothing is learnt from them.
+    """
     best = selector_of(study).favourites[0]
     return tuple(
         CalibrationPoint(fact.case, fact.rule, predicted, fact.dice, planted=fact.kind != CLEAN)
         for fact, predicted in leave_one_out(study)
-        if fact.rule == best
+        if fact.rule == best and fact.kind not in OF_THE_IMAGE
     )
 
 
