@@ -134,7 +134,7 @@ def fuse_jobs(study: Study) -> list[FuseJob]:
     """A job for each case that has its transforms."""
     selector, jobs = selector_of(study), []
     for case in study.fixed:
-        if study.calibrates:
+        if study.calibrates and not selector.calibration.cases:
             for flag in selector.flags:
                 study.flag(case.id, flag)
         chosen = study.record("choose", case.id)

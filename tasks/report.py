@@ -178,6 +178,8 @@ def _notes(study: Study) -> tuple[str, ...]:
     notes = [f"Labels come from {len(study.atlases)} atlases alone: {atlases}."]
     if any(study.records.values()):
         notes.append("Times are of the work itself, added over cases, whichever run did it.")
+    if study.calibrates:
+        notes += selector_of(study).flags
     if study.truth is None:
         notes.append("No true labels were given (--evaluate), so no Dice is shown.")
     return tuple(notes)
