@@ -36,7 +36,7 @@ NOTES = (
     "cpu_s, wall_s: of the fusion of one case in one thread, images in memory; in part `ants` both are timed one after",
     "  the other. ANTs is given discrete label maps (each atlas' likeliest label), as its API wants, rad 2,",
     "  max_lab_plus_one, and the atlases' structures grown by one voxel as its mask; the rest are its defaults.",
-    f"{DATA_PARAMETERS}: learnt by a network on the cases' propagated labels alone; seconds are without training.",
+    f"{DATA_PARAMETERS}: learnt with a network taught what --teacher makes of the propagated labels; seconds are without it.",
     "3 bad: labels of three atlases, drawn at random for each case, were shifted by 5 voxels along an axis, mirrored,",
     "  or pasted from another case; their images stay right, so that likeness cannot tell. Parameters are learnt anew.",
     "failures: all atlases displaced by 4 to 8 voxels, all mirrored, all as they lie on another case, or seven of ten",
@@ -53,6 +53,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--parts", default=",".join(PARTS), help=f"some of {','.join(PARTS)} (default all)")
     parser.add_argument("--processes", type=int, default=2, help="of one thread each (default 2)")
     parser.add_argument("--network", default="lraspp", help="that data parameters are learnt with (default lraspp)")
+    parser.add_argument(
+        "--teacher",
+        default="joint_label_fusion",
+        help="rule whose results teach that network; empty: all propagated labels alike (default joint_label_fusion)",
+    )
     parser.add_argument(
         "--epochs", type=int, help="of its training, which learns no parameters in the first ones (default: its own)"
     )
@@ -144,7 +149,7 @@ class Run:
     def _learnt(self, workers: Workers) -> tuple[Parameters, Parameters]:
         """Data parameters learnt without bad atlases, and with them."""
         bad = [False, True] if self.parts & {"trust", "planted"} else [False] if "rules" in self.parts else []
-        how = (self.options.network, self.options.epochs, self.seed)
+        how = (self.options.network, self.options.teacher, self.options.epochs, self.seed)
         jobs = [TrainingJob(self.cohort, self.count, planted, *how) for planted in bad]
         found = workers.all("training of data parameters", learn, jobs) if jobs else [{}]
         return found[0], found[-1]

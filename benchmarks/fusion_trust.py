@@ -22,12 +22,17 @@ Parameters = dict[str, dict[str, float]]
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """All cases of the cohort with so many atlases, with bad ones among them or without; None: epochs by default."""
+    """All cases of the cohort with so many atlases, with bad ones among them or without.
+
+    `teacher` is the rule whose label maps teach the network; empty: all propagated labels alike, as in the paper.
+    `epochs` None: those by default.
+    """
 
     cohort: Cohort
     count: int
     planted: bool
     network: str
+    teacher: str
     epochs: int | None
     seed: int
 
@@ -64,7 +69,8 @@ def learn(job: TrainingJob) -> Parameters:
         if job.planted:
             evidence, _ = with_bad_atlases(job.cohort, case, job.count, job.seed)
         names = job.cohort.names(case, job.count)
-        paired.append(paired_case(case, evidence, names, teacher(evidence, names)))
+        taught = teacher(evidence, names, job.teacher) if job.teacher else None
+        paired.append(paired_case(case, evidence, names, taught))
     torch.manual_seed(job.seed)
     network = SEGMENTATION_NETS[job.network](ndim=paired[0].fixed.ndim, labels=1 + len(STRUCTURES))
     settings = TrainingSettings(seed=job.seed)
