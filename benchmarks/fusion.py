@@ -36,7 +36,7 @@ NOTES = (
     "cpu_s, wall_s: of the fusion of one case in one thread, images in memory; in part `ants` both are timed one after",
     "  the other. ANTs is given discrete label maps (each atlas' likeliest label), as its API wants, rad 2,",
     "  max_lab_plus_one, and the atlases' structures grown by one voxel as its mask; the rest are its defaults.",
-    f"{DATA_PARAMETERS}: learnt with a network taught what --teacher makes of the propagated labels; seconds are without it.",
+    f"{DATA_PARAMETERS}: learnt with a network taught by --teacher, see there; seconds are without the training.",
     "3 bad: labels of three atlases, drawn at random for each case, were shifted by 5 voxels along an axis, mirrored,",
     "  or pasted from another case; their images stay right, so that likeness cannot tell. Parameters are learnt anew.",
     "failures: all atlases displaced by 4 to 8 voxels, all mirrored, all as they lie on another case, or seven of ten",
