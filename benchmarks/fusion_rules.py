@@ -15,7 +15,6 @@ from covoxel.fusion.base import smallest_winner
 from covoxel.fusion.candidates import CONSENSUS, VOTE, consensus_of
 from covoxel.fusion.choice import Selector
 from covoxel.fusion.facts import Fact, facts_of, mean_dice
-from covoxel.fusion.planted import taken
 
 CANDIDATES = (VOTE, "locally_weighted", "joint_label_fusion")
 JLF = "joint_label_fusion"
@@ -60,7 +59,7 @@ def fuse_case(job: RulesJob) -> list[Score]:
     truth, most = job.cohort.truth(job.case), max(job.selectors)
     everything, scores = job.cohort.evidence(job.case, most), []
     for count, selector in sorted(job.selectors.items(), reverse=True):
-        evidence = everything if count == most else taken(everything, torch.arange(count))
+        evidence = everything if count == most else everything.of_atlases(torch.arange(count))
         rules: dict[str, dict[str, Any]] = {name: {} for name in (*CANDIDATES, "staple")}
         if job.learnt and count == most:
             rules[DATA_PARAMETERS] = {"parameters": [job.learnt[n] for n in job.cohort.names(job.case, count)]}

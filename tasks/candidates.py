@@ -7,7 +7,6 @@ import torch
 
 from covoxel.fusion import Evidence
 from covoxel.fusion.atlas_choice import Choice, choose_atlases, contradicting_atlases
-from covoxel.fusion.planted import taken
 from tasks.settings import DATA_PARAMETERS, SELECT, AtlasSettings, FuseSettings
 
 
@@ -38,7 +37,7 @@ def voters(
     kept = tuple(sorted(choice.kept))
     if len(kept) == len(names):
         return evidence, choice
-    return taken(evidence, torch.tensor([names.index(name) for name in kept])), Choice(kept, choice.rejected)
+    return evidence.of_atlases(torch.tensor([names.index(name) for name in kept])), Choice(kept, choice.rejected)
 
 
 def rules_of(settings: FuseSettings, learnt: Mapping[str, float], atlases: Sequence[str]) -> dict[str, dict[str, Any]]:

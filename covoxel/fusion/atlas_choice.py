@@ -1,7 +1,7 @@
 """Which atlases vote: the most alike are kept, one that contradicts all others is left out, and it is said why."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
@@ -268,11 +268,8 @@ def dice_by_count(
     for count in counts if counts is not None else range(1, len(order) + 1):
         if not 1 <= count <= len(order):
             raise ValueError(f"counts must lie in 1 to {len(order)}, got {count}")
-        index = torch.tensor(list(order[:count]), device=evidence.moved.device)
-        some = replace(
-            evidence, moved=evidence.moved[index], labels=evidence.labels[index], valid=evidence.valid[index]
-        )
-        overlap = dice(fuse(rule, some, **settings).label_map, truth.to(index.device), evidence.values)
+        some = evidence.of_atlases(torch.tensor(list(order[:count])))
+        overlap = dice(fuse(rule, some, **settings).label_map, truth.to(evidence.fixed.device), evidence.values)
         known = [value for value in overlap.values() if isfinite(value)]
         curve[count] = sum(known) / len(known) if known else float("nan")
     return curve

@@ -63,6 +63,11 @@ class Evidence:
         if values[:1] != [0] or values != sorted(set(values)):
             raise ValueError(f"values must ascend from 0 (background), got {values}")
 
+    def of_atlases(self, atlases: Tensor) -> "Evidence":
+        """The evidence of some atlases alone, given by their indices `(atlas,)`, in that order; copies."""
+        index = atlases.to(self.moved.device)
+        return replace(self, moved=self.moved[index], labels=self.labels[index], valid=self.valid[index])
+
     def cropped(self, window: tuple[slice, ...]) -> "Evidence":
         """The same evidence on a part of the grid; views, no copies."""
         part: Any = (..., *window)

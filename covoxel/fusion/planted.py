@@ -138,12 +138,6 @@ _KINDS: dict[str, tuple[int, Callable[[Evidence, _Draw], Evidence]]] = {  # the 
 }
 
 
-def taken(evidence: Evidence, atlases: Tensor) -> Evidence:
-    """The evidence of some atlases, given by their indices `(atlas,)`, alone."""
-    index = atlases.to(evidence.moved.device)
-    return replace(evidence, moved=evidence.moved[index], labels=evidence.labels[index], valid=evidence.valid[index])
-
-
 def alone(evidence: Evidence, atlases: Tensor) -> Evidence:
     """The evidence with all atlases blind but those of the indices given; there are as many atlases as before."""
     seen = torch.zeros(len(evidence.moved), dtype=torch.bool)

@@ -10,7 +10,6 @@ from torch import Tensor
 from covoxel.fusion.agreement import bounding_window
 from covoxel.fusion.base import Evidence, Fused, smallest_winner, weighted_vote
 from covoxel.fusion.likeness import Pairs, comparable
-from covoxel.fusion.planted import taken
 from covoxel.fusion.windows import correlation
 from covoxel.losses.box import box_sum
 
@@ -73,7 +72,7 @@ def signs_of(
     weight = _trusted(trust, len(evidence.moved), evidence.fixed.device)
     seeing = evidence.valid.flatten(1).any(1)
     if not seeing.all() and float(weight[seeing].sum()) > 0:  # the others are as good as absent
-        evidence, weight = taken(evidence, seeing.nonzero()[:, 0]), weight[seeing]
+        evidence, weight = evidence.of_atlases(seeing.nonzero()[:, 0]), weight[seeing]
     view = _View.of(evidence, results)
     if view is None:
         return {rule: dict.fromkeys(NAMES, 0.0) for rule in results}

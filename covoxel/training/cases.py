@@ -10,7 +10,6 @@ from torch import Tensor
 from covoxel.fusion import Evidence, fuse
 from covoxel.fusion.atlas_choice import contradicting_atlases
 from covoxel.fusion.base import smallest_winner
-from covoxel.fusion.planted import taken
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +89,7 @@ def teacher(evidence: Evidence, atlas_ids: Sequence[str], rule: str = "joint_lab
     """Label map `(*shape)` to teach the network: atlases fused by `rule`, without those that contradict the rest."""
     contradicting = contradicting_atlases(evidence, atlas_ids)
     sound = [place for place, name in enumerate(atlas_ids) if name not in contradicting]
-    return fuse(rule, taken(evidence, torch.tensor(sound)) if sound else evidence).label_map
+    return fuse(rule, evidence.of_atlases(torch.tensor(sound)) if sound else evidence).label_map
 
 
 def paired_case(

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from covoxel.fusion import Evidence, Fused, fuse
-from covoxel.fusion.planted import OF_THE_IMAGE, alone, displaced, planted, taken
+from covoxel.fusion.planted import OF_THE_IMAGE, alone, displaced, planted
 from covoxel.fusion.quality import NAMES, signs_of
 from tests.unit.fusion.cases import SHAPE, VALUES, one_case
 
@@ -68,7 +68,7 @@ def test_trust_that_makes_no_sense_is_refused(trust: list[float]) -> None:
 
 def test_the_order_of_the_atlases_is_irrelevant() -> None:
     evidence, _ = one_case()
-    other = taken(evidence, torch.tensor([3, 1, 4, 0, 2]))
+    other = evidence.of_atlases(torch.tensor([3, 1, 4, 0, 2]))
     first, second = (signs_of(e, vote(evidence))["majority"] for e in (evidence, other))
     assert first == pytest.approx(second, abs=1e-5)
 
@@ -107,8 +107,8 @@ def test_a_label_of_one_atlas_alone_and_a_blind_atlas_are_no_trouble() -> None:
 
 def test_a_blind_atlas_is_as_good_as_absent() -> None:
     evidence, _ = one_case()
-    result = vote(taken(evidence, torch.tensor([1, 3])))
-    first = signs_of(taken(evidence, torch.tensor([1, 3])), result)["majority"]
+    result = vote(evidence.of_atlases(torch.tensor([1, 3])))
+    first = signs_of(evidence.of_atlases(torch.tensor([1, 3])), result)["majority"]
     blind = signs_of(alone(evidence, torch.tensor([1, 3])), result, trust=[9.0, 1, 9, 1, 9])["majority"]
     assert first["alone"] == 0.5
     assert blind == pytest.approx(first, abs=0.02)  # intensities are standardised over what all atlases see
