@@ -242,7 +242,7 @@ def _check_names(study: Study) -> None:
     """Refuse names of cases by which two pairs of images would share one transform file."""
     pairs: dict[str, tuple[str, str]] = {}
     for fixed, moving in product(study.cohort.cases, study.cohort.atlases):
-        if fixed.role == "atlas":
+        if fixed.id == moving.id:
             continue
         pair = fixed.id, moving.id
         path = study.layout.transform(*pair)

@@ -135,6 +135,21 @@ def test_names_by_which_two_transforms_would_be_one_file_are_refused(
     assert invoke("preprocess", *run, "--atlases", "z")[0] == 0
 
 
+def test_atlases_brought_onto_each_other_must_not_share_a_file_with_a_case(
+    invoke: Invoke, make_cohort: MakeCohort, tmp_path: Path
+) -> None:
+    """Atlas z onto atlas x_from_y, and atlas y_from_z onto case x."""
+    cohort = make_cohort(cases=4, labelled=3)
+    for part in ("images", "labels"):
+        for old, new in {"c1": "x_from_y", "c2": "z", "c3": "y_from_z", "c4": "x"}.items():
+            if (cohort / part / f"{old}.nii.gz").exists():
+                (cohort / part / f"{old}.nii.gz").rename(cohort / part / f"{new}.nii.gz")
+    run = ("--cohort", cohort, "--output", tmp_path / "out", "--atlases", "x_from_y,z,y_from_z")
+    status, _, errors = invoke("few-shot", *run)
+    assert status == 2
+    assert "x_from_y_from_z_xfm.h5; rename one of these cases" in errors
+
+
 def test_a_run_with_nothing_to_compute_starts_no_server_and_still_writes_the_report(
     invoke: Invoke, make_cohort: MakeCohort, quick_settings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
