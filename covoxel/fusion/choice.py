@@ -124,13 +124,6 @@ class Selector:
         gains = {rule: table.gain(rule, favourites[0]) for rule in favourites[1:]}
         return cls(Calibration.fit(rows), favourites, gains, flags)
 
-    def predict(
-        self, evidence: Evidence, results: Mapping[str, Fused], *, trust: Sequence[float] | None = None
-    ) -> dict[str, Predicted]:
-        """Predicted Dice by rule; arguments as for `signs_of`."""
-        signs = signs_of(evidence, results, trust=trust)
-        return {rule: self.calibration.predict(own, rule) for rule, own in signs.items()}
-
     def select(
         self, evidence: Evidence, results: Mapping[str, Fused], *, trust: Sequence[float] | None = None
     ) -> Selected:

@@ -12,7 +12,7 @@ from covoxel.fusion.calibration import Calibration
 from covoxel.fusion.candidates import CONSENSUS, candidates
 from covoxel.fusion.choice import Selector
 from covoxel.fusion.facts import CLEAN, Fact
-from covoxel.fusion.quality import NAMES
+from covoxel.fusion.quality import NAMES, signs_of
 from tests.unit.fusion.cases import RULES, labelled_facts, one_case
 
 GAIN = {"mean": 0.0, "usual": {"expected": 0, "explained": 0}, "slope": {"expected": 1, "explained": 1}, "spread": 0.1}
@@ -57,7 +57,8 @@ def test_a_good_case_gets_the_favourite_and_a_prediction_for_every_rule(selector
     assert selected.rule == selector.favourites[0]
     assert selected.fused is results[selected.rule]
     assert set(selected.predicted) == set(results)
-    assert selected.predicted == selector.predict(evidence, results)
+    signs = signs_of(evidence, results)
+    assert selected.predicted == {rule: selector.calibration.predict(own, rule) for rule, own in signs.items()}
     assert selected.rule in selected.reason
 
 
