@@ -6,6 +6,9 @@ import re
 import pytest
 from scipy.stats import spearmanr
 
+from covoxel.fusion import FUSION_RULES
+from covoxel.losses.base import SIMILARITIES
+from covoxel.registration import ENGINES
 from covoxel.report import text
 from covoxel.report.methods import METHODS, REFERENCES, describe
 from covoxel.report.plots import Axis, Point, ranked, spearman, strip
@@ -96,6 +99,11 @@ def test_references_are_numbered_in_the_order_they_are_met() -> None:
 
 def test_a_component_without_a_reference_is_still_named() -> None:
     assert "'my_engine'" in describe(["my_engine"])[0]
+
+
+@pytest.mark.parametrize("component", sorted({*ENGINES, *SIMILARITIES, *FUSION_RULES, "learned", "learned+svf"}))
+def test_every_engine_similarity_and_rule_has_its_sentence(component: str) -> None:
+    assert component in METHODS
 
 
 def test_every_key_has_its_reference_and_every_reference_its_use() -> None:
