@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -28,6 +29,8 @@ class Augmentation:
     gain
         Standard deviation of the logarithm of the contrast, and of the brightness.
     """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     rotation_rad: float = 0.1
     scale: float = 0.05
