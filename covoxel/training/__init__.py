@@ -1,10 +1,14 @@
-"""Training of data parameters: how far each propagated label map can be trusted, learnt from the cohort itself."""
+"""Training: of data parameters, and of registration networks in `covoxel.training.registration`.
+
+What is named here is about data parameters: how far each propagated label map can be trusted, learnt from the cohort.
+"""
 
 from covoxel.training.augmentation import Augmentation
-from covoxel.training.cases import PairedCase, PairedCases, paired_case, teacher
-from covoxel.training.data_parameters import DataParameters
-from covoxel.training.settings import TrainingSettings
-from covoxel.training.trainer import Progress, Trained, TrainingDivergedError, train
+from covoxel.training.data_parameters.cases import PairedCase, PairedCases, paired_case, teacher
+from covoxel.training.data_parameters.parameters import DataParameters
+from covoxel.training.data_parameters.settings import TrainingSettings
+from covoxel.training.data_parameters.trainer import Trained, train
+from covoxel.training.progress import Progress, TrainingDivergedError
 
 __all__ = [
     "Augmentation",

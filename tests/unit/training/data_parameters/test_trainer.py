@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from covoxel.training import Augmentation, PairedCase, TrainingDivergedError, TrainingSettings, train
-from covoxel.training.settings import Mode, Weighting
-from covoxel.training.trainer import follow
+from covoxel.training.averaging import follow
+from covoxel.training.data_parameters.settings import Mode, Weighting
 from nets.segmentation import SEGMENTATION_NETS
 
 MakeNet = Callable[..., nn.Module]

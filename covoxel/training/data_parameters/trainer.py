@@ -3,7 +3,6 @@
 import copy
 import hashlib
 import math
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from covoxel.training.augmentation import draw
-from covoxel.training.cases import PairedCase, PairedCases
+from covoxel.training.averaging import follow, kept_after
 from covoxel.training.checkpoint import load_checkpoint, save_checkpoint
-from covoxel.training.data_parameters import DataParameters
-from covoxel.training.losses import (
+from covoxel.training.data_parameters.cases import PairedCase, PairedCases
+from covoxel.training.data_parameters.losses import (
     data_parameter_loss,
     foreground_shares,
     label_weights,
@@ -25,8 +24,11 @@ from covoxel.training.losses import (
     soft_cross_entropy,
     spatial_cross_entropy,
 )
-from covoxel.training.settings import TrainingSettings
-from covoxel.training.survey import Survey, standardised, survey
+from covoxel.training.data_parameters.parameters import DataParameters
+from covoxel.training.data_parameters.settings import TrainingSettings
+from covoxel.training.data_parameters.survey import Survey, standardised, survey
+from covoxel.training.progress import Progress, TrainingDivergedError
+from covoxel.training.seeds import seed_of
 
 _LEAST = 0.1  # of the mean share of foreground: `least` of `relative_to_overlap`
 
@@ -40,13 +42,6 @@ _CURVE = (
     "parameter_mean",
     "parameter_sd",
 )
-
-Progress = Callable[[int, int, float], None]
-"""Called after each step with the steps done, the steps in all, and the network's loss."""
-
-
-class TrainingDivergedError(ArithmeticError):
-    """A loss or a gradient was not finite; the message names the case, the step and what is kept."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,7 +184,7 @@ class _Training:
         epoch, place = divmod(self.done, self.steps_per_epoch)
         order = torch.randperm(len(self.cases), generator=self._generator("order", epoch)).tolist()
         batch = [self._drawn(i, epoch) for i in order[place * self.settings.batch :][: self.settings.batch]]
-        torch.manual_seed(_seed(self.settings.seed, "network", self.done))
+        torch.manual_seed(seed_of(self.settings.seed, "network", self.done))
         self.network_optimiser.param_groups[0]["lr"] = self.settings.learning_rate * self.settings.decay**epoch
         learning = epoch >= self.settings.warm_up
         inline = learning and self.settings.mode == "inline"
@@ -204,15 +199,15 @@ class _Training:
 
     def _drawn(self, index: int, epoch: int) -> tuple[PairedCase, torch.Generator]:
         """The case at `index`, with the pairs and the generator of this epoch."""
-        case, generator = self.cases[index], self._generator("case", epoch, index)
+        case, source = self.cases[index], self._generator("case", epoch, index)
         most, atlases = self.settings.pairs, len(case.atlas_ids)
         if most is not None and most < atlases:
-            kept = sorted(torch.randperm(atlases, generator=generator)[:most].tolist())
+            kept = sorted(torch.randperm(atlases, generator=source)[:most].tolist())
             names = tuple(case.atlas_ids[k] for k in kept)
             case = replace(case, label_maps=case.label_maps[kept], valid=case.valid[kept], atlas_ids=names)
         here = {name: getattr(case, name).to(self.device) for name in ("fixed", "label_maps", "valid")}
         consensus = None if case.consensus is None else case.consensus.to(self.device)
-        return replace(case, **here | {"fixed": standardised(here["fixed"]), "consensus": consensus}), generator
+        return replace(case, **here | {"fixed": standardised(here["fixed"]), "consensus": consensus}), source
 
     def _network_step(self, batch: list[tuple[PairedCase, torch.Generator]], inline: bool) -> float:
         """Step (i): the network learns, from pairs that all weigh the same; or, inline, both do, from one loss."""
@@ -220,8 +215,8 @@ class _Training:
         self.network_optimiser.zero_grad()
         self.parameter_optimiser.zero_grad()
         pairs, total = sum(len(case.atlas_ids) for case, _ in batch), 0.0
-        for case, generator in batch:
-            change = draw(tuple(case.fixed.shape), self.settings.augmentation, generator, self.device)
+        for case, source in batch:
+            change = draw(tuple(case.fixed.shape), self.settings.augmentation, source, self.device)
             log_probabilities = self._log_probabilities(self.network, change.image(case.fixed))
             weights, reward = torch.ones(len(case.atlas_ids), device=self.device), torch.zeros((), device=self.device)
             if inline:
@@ -251,7 +246,7 @@ class _Training:
         self._finite(norm, *(case for case, _ in batch))
         self.network_optimiser.step()
         if self.judge is not self.network:
-            follow(self.judge, self.network, min(self.settings.average, 1 - 1 / (self.done + 2)))
+            follow(self.judge, self.network, kept_after(self.done, self.settings.average))
 
     def _parameter_step(self, batch: list[tuple[PairedCase, torch.Generator]]) -> None:
         """Step (ii): through the network as it now is, which stays as it is, the data parameters alone learn."""
@@ -295,7 +290,7 @@ class _Training:
         return number
 
     def _generator(self, *key: str | int) -> torch.Generator:
-        return torch.Generator().manual_seed(_seed(self.settings.seed, *key))
+        return generator(self.settings.seed, *key)
 
     # The learning curve
 
@@ -349,20 +344,3 @@ class _Training:
             "network_optimiser": self.network_optimiser,
             "parameter_optimiser": self.parameter_optimiser,
         }
-
-
-@torch.no_grad()
-def follow(average: nn.Module, network: nn.Module, kept: float) -> None:
-    """Move the weights of `average` towards those of `network`: so much of its own is kept. Buffers are copied."""
-    weights = zip(average.parameters(), network.parameters(), strict=True)
-    for mine, theirs in weights:
-        mine.data.lerp_(theirs.data, 1 - kept)
-    buffers = zip(average.buffers(), network.buffers(), strict=True)
-    for kept_buffer, buffer in buffers:
-        kept_buffer.copy_(buffer)
-
-
-def _seed(*key: str | int) -> int:
-    """63 bits from the parts of `key`."""
-    digest = hashlib.sha256(":".join(map(str, key)).encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1

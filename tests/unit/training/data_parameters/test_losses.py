@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from covoxel.training.losses import (
+from covoxel.training.data_parameters.losses import (
     class_weights,
     data_parameter_loss,
     fixed_weighting,

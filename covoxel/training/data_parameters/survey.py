@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from covoxel.training.cases import PairedCase, PairedCases
-from covoxel.training.losses import class_weights, fixed_weighting, seen_voxels
+from covoxel.training.data_parameters.cases import PairedCase, PairedCases
+from covoxel.training.data_parameters.losses import class_weights, fixed_weighting, seen_voxels
 
 
 @dataclass(frozen=True, eq=False)
