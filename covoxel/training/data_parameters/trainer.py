@@ -28,7 +28,7 @@ from covoxel.training.data_parameters.parameters import DataParameters
 from covoxel.training.data_parameters.settings import TrainingSettings
 from covoxel.training.data_parameters.survey import Survey, standardised, survey
 from covoxel.training.progress import Progress, TrainingDivergedError
-from covoxel.training.seeds import seed_of
+from covoxel.training.seeds import generator, seed_of
 
 _LEAST = 0.1  # of the mean share of foreground: `least` of `relative_to_overlap`
 
