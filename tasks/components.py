@@ -8,11 +8,14 @@ from pydantic import ConfigDict, ValidationError, create_model
 
 from tasks.settings import SettingsError, explain
 
+_GIVEN = {"device", "mask", "spacing_mm"}
+"""What a component is given with the data, and no settings name."""
+
 
 def check_component(
     registry: Mapping[str, Callable[..., Any]], name: str, options: Mapping[str, Any], section: str, key: str
 ) -> None:
-    """Check that a component exists and takes these options.
+    """Check that a component which the settings ask for exists and takes these options.
 
     Parameters
     ----------
@@ -26,18 +29,40 @@ def check_component(
     Raises
     ------
     SettingsError
+        As for `check_named`.
+    """
+    check_named(registry, name, options, f"settings: {section}.{key}", f"settings: in {section}.options of {name}")
+
+
+def check_named(
+    registry: Mapping[str, Callable[..., Any]], name: str, options: Mapping[str, Any], name_at: str, options_at: str
+) -> None:
+    """Check that a component exists and takes these options.
+
+    Parameters
+    ----------
+    registry
+        Where the component is looked up.
+    name, options
+        What is asked for.
+    name_at, options_at
+        Where it is asked for, for error messages.
+
+    Raises
+    ------
+    SettingsError
         If the name is unknown, an option is unknown (the nearest known one is named) or a value has the wrong type.
     """
     try:
         component = registry[name]
     except KeyError as error:
-        raise SettingsError(f"settings: {section}.{key} = {name!r} is wrong: {error.args[0]}") from None
+        raise SettingsError(f"{name_at} = {name!r} is wrong: {error.args[0]}") from None
     fields = _options(component)
     model = create_model(name, __config__=ConfigDict(extra="forbid", arbitrary_types_allowed=True), **fields)
     try:
         model.model_validate(dict(options))
     except ValidationError as error:
-        raise SettingsError(f"settings: in {section}.options of {name}: {explain(error, model)}") from None
+        raise SettingsError(f"{options_at}: {explain(error, model)}") from None
 
 
 def option_of(component: Callable[..., Any], options: Mapping[str, Any], name: str) -> Any:
@@ -49,9 +74,9 @@ def option_of(component: Callable[..., Any], options: Mapping[str, Any], name: s
 
 
 def _options(component: Callable[..., Any]) -> dict[str, Any]:
-    hints = get_type_hints(component)
+    hints = get_type_hints(component.__init__ if inspect.isclass(component) else component)
     return {
         option.name: (hints.get(option.name, Any), option.default)
         for option in inspect.signature(component).parameters.values()
-        if option.kind is inspect.Parameter.KEYWORD_ONLY and option.name != "device"
+        if option.kind is inspect.Parameter.KEYWORD_ONLY and option.name not in _GIVEN
     }

@@ -110,7 +110,7 @@ def load_settings(path: Path | None) -> FewShotSettings:
     """
     if path is None:
         return FewShotSettings()
-    data = _read(path)
+    data = read_yaml(path, f"settings {path}")
     if data is None:
         return FewShotSettings()
     if not isinstance(data, dict):
@@ -168,18 +168,25 @@ def default_yaml() -> str:
     return "\n".join(lines) + "\n"
 
 
-def _read(path: Path) -> Any:
+def read_yaml(path: Path, name: str) -> Any:
+    """Plain data of a YAML file of 1 MB at most; `name` is what errors call it.
+
+    Raises
+    ------
+    SettingsError
+        If the file cannot be read, is too large or is no YAML.
+    """
     try:
         size = path.stat().st_size
         if size > MAX_FILE_BYTES:
-            raise SettingsError(f"settings {path}: the file has {size} bytes, at most {MAX_FILE_BYTES} are read")
+            raise SettingsError(f"{name}: the file has {size} bytes, at most {MAX_FILE_BYTES} are read")
         return yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise SettingsError(f"settings {path}: the file cannot be read: {error.strerror}") from None
+        raise SettingsError(f"{name}: the file cannot be read: {error.strerror}") from None
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         where = getattr(error, "problem_mark", None)
         line = f" at line {where.line + 1}" if where is not None else ""
-        raise SettingsError(f"settings {path}: the file is not valid YAML{line}") from None
+        raise SettingsError(f"{name}: the file is not valid YAML{line}") from None
 
 
 def _known_keys(model: type[BaseModel], path: list[str]) -> list[str]:
