@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from covoxel.spatial import sample, voxel_coordinates
+from covoxel.spatial.transform import apply_matrix
 
 
 @dataclass(frozen=True)
@@ -79,32 +80,63 @@ class Draw:
 
 def draw(shape: tuple[int, ...], how: Augmentation, generator: torch.Generator, device: torch.device | str) -> Draw:
     """A random change of images of `shape`. Draws from `generator`, which is on the CPU whatever the device."""
-    coordinates = _random_map(shape, how, generator).to(device)
+    coordinates = random_maps(shape, how, generator, device=device)
     gain, offset, level = torch.randn(2, generator=generator).tolist() + torch.rand(1, generator=generator).tolist()
     noise = torch.randn(shape, generator=generator).mul_(how.noise * level).to(device)
     return Draw(coordinates, math.exp(how.gain * gain), how.gain * offset, noise)
 
 
-def _random_map(shape: tuple[int, ...], how: Augmentation, generator: torch.Generator) -> Tensor:
-    """Voxel coordinates `(1, n, *shape)` of a random affine map about the centre, then a random smooth warp."""
+def random_maps(
+    shape: tuple[int, ...],
+    how: Augmentation,
+    generator: torch.Generator,
+    *,
+    count: int = 1,
+    device: torch.device | str = "cpu",
+) -> Tensor:
+    """Voxel coordinates `(count, n, *shape)`: of each map an affine one about the centre and a random smooth warp."""
+    matrices = random_affines(shape, how, generator, count=count).to(device)
+    maps = apply_matrix(matrices, voxel_coordinates(shape, matrices))
+    return maps.add_(b_spline(shape, how, generator, count=count, device=device))
+
+
+def random_affines(shape: tuple[int, ...], how: Augmentation, generator: torch.Generator, *, count: int = 1) -> Tensor:
+    """Random maps about the centre from voxels to voxels, `(count, n + 1, n + 1)`."""
     n = len(shape)
-    skew = torch.randn((n, n), generator=generator) * how.rotation_rad
-    stretch = torch.diag(torch.randn(n, generator=generator) * how.scale)
-    linear = torch.linalg.matrix_exp(skew.tril(-1) - skew.tril(-1).T + stretch)
-    sides = torch.tensor(shape, dtype=torch.float32).view(-1, *[1] * n)
+    skew = torch.randn((count, n, n), generator=generator) * how.rotation_rad
+    stretch = torch.diag_embed(torch.randn((count, n), generator=generator) * how.scale)
+    linear = torch.linalg.matrix_exp(skew.tril(-1) - skew.tril(-1).mT + stretch)
+    sides = torch.tensor(shape, dtype=torch.float32)
     centre = (sides - 1) / 2
-    shift = torch.randn(n, generator=generator).view_as(sides) * how.shift * sides
-    identity = voxel_coordinates(shape, torch.zeros(()))[0]
-    moved = torch.einsum("cd,d...->c...", linear, identity - centre) + centre + shift
-    return (moved + b_spline(shape, how, generator))[None]
+    shift = torch.randn((count, n), generator=generator) * how.shift * sides
+    matrices = torch.eye(n + 1).repeat(count, 1, 1)
+    matrices[:, :n, :n] = linear
+    matrices[:, :n, n] = centre + shift - linear @ centre
+    return matrices
 
 
-def b_spline(shape: tuple[int, ...], how: Augmentation, generator: torch.Generator) -> Tensor:
-    """Displacement, voxels, `(n, *shape)`: the cubic B-spline of random control points."""
-    field = torch.randn((len(shape), *(math.ceil(side / how.control_vox) + 3 for side in shape)), generator=generator)
-    for axis, side in enumerate(shape, start=1):
-        field = (field.movedim(axis, -1) @ _basis(side, field.shape[axis], how.control_vox)).movedim(-1, axis)
-    return field * how.warp_vox
+def b_spline(
+    shape: tuple[int, ...],
+    how: Augmentation,
+    generator: torch.Generator,
+    *,
+    count: int = 1,
+    strength: Tensor | None = None,
+    device: torch.device | str = "cpu",
+) -> Tensor:
+    """Displacements, voxels, `(count, n, *shape)`: cubic B-splines of random control points.
+
+    `strength`, `(count,)`, multiplies `how.warp_vox`. Each axis is one product with a small matrix.
+    """
+    controls = [math.ceil(side / how.control_vox) + 3 for side in shape]
+    field = torch.randn((count, len(shape), *controls), generator=generator) * how.warp_vox
+    if strength is not None:
+        field = field * strength.view(-1, *[1] * (field.ndim - 1))
+    field = field.to(device)
+    for axis, side in enumerate(shape, start=2):
+        basis = _basis(side, field.shape[axis], how.control_vox).to(device)
+        field = (field.movedim(axis, -1) @ basis).movedim(-1, axis)
+    return field
 
 
 def _basis(side: int, controls: int, control_vox: float) -> Tensor:

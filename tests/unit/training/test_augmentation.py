@@ -62,8 +62,8 @@ def test_equal_control_points_give_a_constant_displacement(monkeypatch: pytest.M
     """The basis sums to one at every voxel, whatever the sides."""
     monkeypatch.setattr(torch, "randn", lambda shape, **_: torch.ones(shape))
     for shape in ((30, 17), (8, 9, 1)):
-        field = b_spline(shape, Augmentation(warp_vox=1.5, control_vox=6.5), seeded())
-        assert_close(field, torch.full((len(shape), *shape), 1.5))
+        field = b_spline(shape, Augmentation(warp_vox=1.5, control_vox=6.5), seeded(), count=2)
+        assert_close(field, torch.full((2, len(shape), *shape), 1.5))
 
 
 @pytest.mark.parametrize(("name", "value"), [("noise", -0.1), ("warp_vox", float("nan")), ("control_vox", 0.5)])

@@ -1,0 +1,151 @@
+"""State of a training: everything that a checkpoint holds and a resumed training needs, and nothing else."""
+
+import json
+import math
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from covoxel.training.checkpoint import load_checkpoint, save_checkpoint
+from covoxel.training.registration.machine import Machine
+from covoxel.training.registration.recipe import Recipe
+
+
+@dataclass
+class State:
+    """Where a training is.
+
+    Parameters
+    ----------
+    done
+        Steps done; those that early stopping left out of a stage count as done.
+    stage
+        Which stage of a cascade is trained; 0 for a network that is trained as a whole.
+    best_loss, best_step, best
+        Validation loss, step and weights of the best network so far.
+    worse
+        Judgements since the best one.
+    stopped_early, finished
+        Whether patience ended a stage, and whether there is nothing left to do.
+    sums
+        Sums and counts of the losses since the last judgement.
+    curve
+        A row each judgement.
+    notes
+        What is worth saying.
+    """
+
+    done: int = 0
+    stage: int = 0
+    best_loss: float = math.inf
+    best_step: int = 0
+    worse: int = 0
+    stopped_early: bool = False
+    finished: bool = False
+    sums: dict[str, float] = field(default_factory=dict)
+    curve: list[dict[str, float]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    best: dict[str, Tensor] = field(default_factory=dict)
+
+    def numbers(self) -> dict[str, Any]:
+        """All but the weights."""
+        return {name: value for name, value in vars(self).items() if name != "best"}
+
+    def note(self, sentence: str) -> None:
+        """Keep a sentence, once."""
+        if sentence not in self.notes:
+            self.notes.append(sentence)
+
+
+def weights_of(network: nn.Module) -> dict[str, Tensor]:
+    """A copy of the weights and buffers, on the CPU."""
+    return {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What must be the same for a checkpoint to be of this training.
+
+    Parameters
+    ----------
+    recipe
+        Everything in it counts.
+    cases
+        Their fingerprint.
+    values
+        Number of labels.
+    spacing_mm
+        Of the frame.
+    """
+
+    recipe: Recipe
+    cases: str
+    values: int
+    spacing_mm: tuple[float, ...]
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON gives it back."""
+        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return plain
+
+    def check(self, path: Path, about: dict[str, Any]) -> None:
+        """See that the checkpoint at `path`, which says `about` of itself, is of this training.
+
+        Raises
+        ------
+        ValueError
+            If it is not; names the key of the recipe, or else what differs.
+        """
+        theirs, mine = about.get("identity"), self.plain()
+        if not isinstance(theirs, dict):
+            raise ValueError(f"{path} is a checkpoint of another kind of training")
+        found = [*_differences(theirs.pop("recipe", {}), mine.pop("recipe")), *_differences(theirs, mine)]
+        if found:
+            sentences = "; ".join(f"its {key} is {their!r}, here {ours!r}" for key, their, ours in found)
+            raise ValueError(f"{path} is of another training: {sentences}")
+
+
+def _differences(theirs: dict[str, Any], mine: dict[str, Any]) -> list[tuple[str, Any, Any]]:
+    keys = [*mine, *(key for key in theirs if key not in mine)]
+    return [(key, theirs.get(key), mine.get(key)) for key in keys if theirs.get(key) != mine.get(key)]
+
+
+def save(path: Path, identity: Identity, provenance: dict[str, Any], state: State, machine: Machine) -> None:
+    """Write a checkpoint, which appears whole or not at all."""
+    about = {"identity": identity.plain(), "provenance": provenance, "state": state.numbers()}
+    tensors = {
+        "network": machine.network.state_dict(),
+        "average": {} if machine.average is machine.network else machine.average.state_dict(),
+        "best": state.best,
+        "optimiser": machine.optimiser.state_dict(),
+        "precision": machine.fabric.strategy.precision.state_dict(),
+    }
+    save_checkpoint(path, about, tensors)
+
+
+def load(path: Path, identity: Identity, provenance: dict[str, Any], machine: Machine) -> State:
+    """Take network, average and optimiser from a checkpoint; the rest of its state is returned.
+
+    Raises
+    ------
+    ValueError
+        If the file is no checkpoint, or one of another training.
+    """
+    about, tensors = load_checkpoint(path)
+    identity.check(path, about)
+    try:
+        machine.network.load_state_dict(tensors["network"])
+        if machine.average is not machine.network:
+            machine.average.load_state_dict(tensors["average"])
+        machine.optimiser.load_state_dict(tensors["optimiser"])
+        machine.fabric.strategy.precision.load_state_dict(tensors["precision"])
+        state = State(**about["state"], best=tensors["best"])
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is of another training: {error}") from error
+    if about.get("provenance") != provenance:
+        theirs = about.get("provenance", {})
+        changed = [name for name in provenance if theirs.get(name) != provenance[name]]
+        state.note(f"the checkpoint after step {state.done} was made with another {' and '.join(changed)}")
+    return state

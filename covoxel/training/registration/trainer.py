@@ -1,0 +1,158 @@
+"""Training of a registration network; can be killed at any time and taken up where the last checkpoint is."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from lightning_fabric import Fabric
+from torch import nn
+
+from covoxel.training.progress import Progress
+from covoxel.training.registration.answer import Staged, stages_of
+from covoxel.training.registration.cases import TrainingCase, check_cases
+from covoxel.training.registration.loop import Call, Files, work
+from covoxel.training.registration.machine import Precision, make_fabric
+from covoxel.training.registration.recipe import Recipe
+from covoxel.training.registration.state import State
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedRegistration:
+    """What training leaves.
+
+    Parameters
+    ----------
+    network
+        With the best weights, in evaluation mode.
+    curve
+        One row a judgement: `step`, `learning_rate`; the mean `loss` of the steps since the last one and its parts
+        `similarity`, `labels` (over pairs that have some), `regularity`, `levels`, `consistency`, `warps`; the same
+        of the validation, `validation_…`. Parts that the recipe has not are missing.
+    step
+        Steps done.
+    best_step
+        The step of the best weights.
+    stopped_early
+        Whether patience ended training before the last step.
+    notes
+        What is worth saying of it, a sentence each.
+    """
+
+    network: nn.Module
+    curve: pd.DataFrame
+    step: int
+    best_step: int
+    stopped_early: bool
+    notes: tuple[str, ...]
+
+
+def train_registration(
+    network: nn.Module,
+    cases: Sequence[TrainingCase],
+    recipe: Recipe,
+    *,
+    values: int = 0,
+    spacing_mm: Sequence[float] | None = None,
+    device: str = "cpu",
+    precision: Precision = "32-true",
+    devices: int = 1,
+    checkpoint: Path | None = None,
+    checkpoint_seconds: float = 180.0,
+    logs: Path | None = None,
+    progress: Progress | None = None,
+) -> TrainedRegistration:
+    """Train `network` as the recipe says.
+
+    Parameters
+    ----------
+    network
+        From fixed and moving images, `(batch, 1, *shape)` each, to an answer as `nets.registration.Registered`;
+        changed in place. A cascade of the schedule "frozen" is trained stage after stage, with equal shares of the
+        steps.
+    cases
+        All on one frame.
+    recipe
+        See `Recipe`; its `network` and `alignment` are names to others, and not read.
+    values
+        Number of labels, background included; needed for supervision "labels".
+    spacing_mm
+        Of the frame, along each axis; by default voxels are cubes with sides of 1.
+    device, precision, devices
+        Where to compute, how precisely, and on how many devices, which share each batch. Several are processes of
+        their own: call it from a module that can be imported, with a `progress` that can be pickled.
+    checkpoint
+        File of the state, written when `checkpoint_seconds` have passed and at the end. If it exists, training goes
+        on from there, and ends with the same bits (on a CPU, with the same number of threads) as if it had not been
+        stopped.
+    logs
+        Folder for TensorBoard.
+    progress
+        Told after every step.
+
+    Returns
+    -------
+    TrainedRegistration
+
+    Raises
+    ------
+    ValueError
+        If cases, recipe and network do not fit together, or the checkpoint is none, or of another training.
+    TrainingDivergedError
+        If a loss or gradient is not finite; names the pair. The last checkpoint stays.
+    torch.OutOfMemoryError
+        If memory ends even at one pair on the CPU, or with several devices. Else the batch is halved, gradients are
+        added up, and at last training goes on on the CPU, which `notes` say.
+
+    Notes
+    -----
+    Every step draws from generators that its own number seeds, so nothing of theirs needs to be kept.
+    """
+    if devices < 1 or checkpoint_seconds < 0:
+        raise ValueError(
+            f"devices must be 1 or more and checkpoint_seconds not negative, got {devices}, {checkpoint_seconds}"
+        )
+    if recipe.supervision == "labels" and values < 2:
+        raise ValueError(f"values must be 2 or more for supervision 'labels' (background is one), got {values}")
+    values = values if recipe.supervision == "labels" else 0
+    check_cases(cases, values)
+    _check_sides(network, cases[0])
+    if recipe.steps < stages_of(network):
+        raise ValueError(f"steps must be {stages_of(network)} or more, one for each stage, got {recipe.steps}")
+    call = Call(network, cases, recipe, values, _spacing(cases[0], spacing_mm))
+    files = Files(checkpoint, checkpoint_seconds, logs, progress)
+    fabric = make_fabric(torch.device(device), precision, devices)
+    state = _launch(fabric, call, files) if devices > 1 else work(fabric, call, files)
+    if isinstance(network, Staged) and stages_of(network) > 1:
+        network.train_stage(None)
+    network.load_state_dict(state.best)
+    curve = pd.DataFrame(state.curve)
+    return TrainedRegistration(
+        network.cpu().eval(), curve, state.done, state.best_step, state.stopped_early, tuple(state.notes)
+    )
+
+
+def _launch(fabric: Fabric, call: Call, files: Files) -> State:
+    launch: Any = fabric.launch  # its own types know no further arguments
+    state: State = launch(work, call, files)
+    return state
+
+
+def _check_sides(network: nn.Module, case: TrainingCase) -> None:
+    smallest = int(getattr(network, "smallest_side", 1))
+    if min(case.image.shape) < smallest:
+        raise ValueError(
+            f"images must have at least {smallest} voxels along each axis for this network, got "
+            f"{tuple(case.image.shape)}"
+        )
+
+
+def _spacing(case: TrainingCase, spacing_mm: Sequence[float] | None) -> tuple[float, ...]:
+    n = case.image.ndim
+    spacing = (1.0,) * n if spacing_mm is None else tuple(float(s) for s in spacing_mm)
+    if len(spacing) != n or not all(math.isfinite(s) and s > 0 for s in spacing):
+        raise ValueError(f"spacing_mm must be {n} positive numbers, got {spacing_mm}")
+    return spacing
