@@ -1,7 +1,7 @@
 """What a registration engine is, and the batch of moving images it receives."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -23,21 +23,36 @@ class MovingBatch:
         `(batch, 1, *largest_shape)` float32; smaller images are continued by their border values.
     grids
         Grid of each image; index 0 of its axes is index 0 of its tensor.
+    labels
+        `(batch, label, *largest_shape)` probabilities that belong to the images, continued likewise; label 0 is
+        background. None where no label drives the registration.
+    first
+        Number of the first image among all that are registered, to name one in an error.
     """
 
     data: Tensor
     grids: tuple[Grid, ...]
+    labels: Tensor | None = None
+    first: int = 0
 
     @classmethod
-    def of(cls, images: Sequence[Image], device: torch.device | str) -> "MovingBatch":
-        """Batch of `images` (all 2-D or all 3-D) on `device`."""
-        largest = np.max([image.grid.shape for image in images], axis=0)
-        padded = []
-        for image in images:
-            short = largest - image.grid.shape
-            pads = [int(p) for extra in reversed(short) for p in (0, extra)]
-            padded.append(functional.pad(image.data[None, None].float(), pads, mode="replicate"))
-        return cls(torch.cat(padded).to(device), tuple(image.grid for image in images))
+    def of(
+        cls,
+        images: Sequence[Image],
+        device: torch.device | str,
+        *,
+        labels: Sequence[Tensor] = (),
+        first: int = 0,
+    ) -> "MovingBatch":
+        """Batch of `images` (all 2-D or all 3-D) on `device`, with `labels` `(label, *shape)` of each or of none."""
+        largest = [int(side) for side in np.max([image.grid.shape for image in images], axis=0)]
+        data = torch.cat([_padded(image.data[None, None], largest) for image in images]).to(device)
+        probabilities = torch.cat([_padded(each[None], largest) for each in labels]).to(device) if labels else None
+        return cls(data, tuple(image.grid for image in images), probabilities, first)
+
+    def with_data(self, data: Sequence[Tensor]) -> "MovingBatch":
+        """The batch with other channels, `(1, channel, *largest_shape)` of each image, on the same grids."""
+        return replace(self, data=torch.cat(list(data)))
 
     @property
     def sides(self) -> Tensor:
@@ -58,6 +73,21 @@ class MovingBatch:
         """Where voxel coordinates `(batch, n, *shape)` fall inside each image: `(batch, 1, *shape)` of 0 and 1."""
         within = (coordinates_vox >= -0.5) & (coordinates_vox <= self.sides - 0.5)
         return within.all(1, keepdim=True).to(coordinates_vox)
+
+
+def _padded(data: Tensor, shape: Sequence[int]) -> Tensor:
+    """Float values, `(1, channel, *shape)`, continued by those at the border."""
+    short = [wanted - side for wanted, side in zip(shape, data.shape[2:], strict=True)]
+    return functional.pad(data.float(), [p for extra in reversed(short) for p in (0, extra)], mode="replicate")
+
+
+class PairError(ValueError):
+    """A pair could not be registered; `index` is the number of its moving image."""
+
+    def __init__(self, index: int, reason: str) -> None:
+        super().__init__(f"moving image {index}: {reason}")
+        self.index = index
+        self.reason = reason
 
 
 Engine = Callable[..., list[Transform]]
