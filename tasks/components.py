@@ -8,8 +8,8 @@ from pydantic import ConfigDict, ValidationError, create_model
 
 from tasks.settings import SettingsError, explain
 
-_GIVEN = {"device", "mask", "spacing_mm"}
-"""What a component is given with the data, and no settings name."""
+_GIVEN = {"device", "mask", "spacing_mm", "model", "fixed_labels"}
+"""What a component is given with the data, or by settings of their own, and not by its options."""
 
 
 def check_component(

@@ -10,31 +10,37 @@ from covoxel.io import read_labels, sha256_file
 from covoxel.metrics import dice
 from tasks.job import Artifact, Job, Made, number, work
 from tasks.options import TASK_OPTIONS
+from tasks.register import driving_label_map
+from tasks.same_labels import same_labels
 from tasks.study import Study
 
 
 @dataclass(frozen=True)
 class EvaluateJob(Job):
-    """A segmentation and the truth."""
+    """A segmentation and the truth, and the label map that drove the registrations of the case, if one did."""
 
     stage = "evaluate"
-    code = ("covoxel.io", "covoxel.metrics", "tasks.evaluate")
+    code = ("covoxel.io", "covoxel.metrics", "tasks.same_labels", "tasks.evaluate")
 
     segmentation: Artifact
     truth: Artifact
+    driving: Artifact | None = None
 
     vital = False
 
     def inputs(self) -> Mapping[str, str]:
         """SHA-256 of everything that is read, by name."""
-        return {"segmentation": self.segmentation.sha256, "truth": self.truth.sha256}
+        driving = {} if self.driving is None else {"driving": self.driving.sha256}
+        return {"segmentation": self.segmentation.sha256, "truth": self.truth.sha256, **driving}
 
 
 @task(task_run_name="evaluate {job.case}", **TASK_OPTIONS)
 @work
 def evaluate(job: EvaluateJob) -> Made:
-    """Dice of each structure, in the facts of the record."""
+    """Dice of each structure, in the facts of the record; labels that drove the warps do not score them."""
     found, truth = read_labels(job.segmentation.path), read_labels(job.truth.path)
+    if job.driving is not None and same_labels(read_labels(job.driving.path), truth):
+        raise ValueError("its true label drove its registration and cannot score it")
     if not found.grid.isclose(truth.grid, 0.05 * float(found.grid.spacing_mm.min())):
         raise ValueError(
             f"{job.truth.path.name}: the true label lies on another grid than the image "
@@ -54,5 +60,7 @@ def evaluate_jobs(study: Study) -> list[EvaluateJob]:
             continue
         truth = study.truth.path(case.id)
         segmentation = study.artifact("fuse", case.id, study.layout.segmentation(case.id))
-        jobs.append(EvaluateJob(case.id, study.call.output, "cpu", segmentation, Artifact(truth, sha256_file(truth))))
+        true = Artifact(truth, sha256_file(truth))
+        driving = driving_label_map(study, case.id)
+        jobs.append(EvaluateJob(case.id, study.call.output, "cpu", segmentation, true, driving))
     return jobs

@@ -1,20 +1,30 @@
 """Register: the transforms that bring every atlas onto one case."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from prefect import task
 
-from covoxel.io import read_image
+from covoxel.io import read_image, read_labels, sha256_file
 from covoxel.io.transforms import write_transform
 from covoxel.metrics import folding
+from covoxel.registration import PairError
 from covoxel.registration import register as register_images
+from covoxel.spatial import Image, Transform, resample_probabilities
+from data_catalog import Case
 from tasks.choose import kept_atlases
+from tasks.engine import LABELS, label_map_of
 from tasks.job import Artifact, Job, Made, number, work
+from tasks.models import load_model, model_sha256
 from tasks.options import TASK_OPTIONS
+from tasks.same_labels import same_labels
 from tasks.settings import RegisterSettings
 from tasks.study import Study
+
+LABEL_MAP = "label_map"
+"""Name, among the inputs of a record, of the label map that drove a registration."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +41,14 @@ class RegisterJob(Job):
         Engine and its options.
     is_atlas
         Whether the case is an atlas itself, which the others are to label.
+    network
+        SHA-256 of the network, for engines that have one.
+    label_map
+        Predicted label map of the case, where one is to drive the registration.
+    own_label_map
+        True label map of a case that is an atlas; it may not drive its registration.
+    moving_labels
+        Label maps of the atlases by id, on the grids of their preprocessed images, if one is to drive.
     """
 
     stage = "register"
@@ -39,6 +57,7 @@ class RegisterJob(Job):
         "covoxel.io",
         "covoxel.losses",
         "covoxel.metrics.folding",
+        "covoxel.preprocessing.orientation",
         "covoxel.registration",
         "tasks.register",
     )
@@ -47,6 +66,10 @@ class RegisterJob(Job):
     moving: Mapping[str, Artifact]
     settings: RegisterSettings
     is_atlas: bool
+    network: str | None = None
+    label_map: Artifact | None = None
+    own_label_map: Artifact | None = None
+    moving_labels: Mapping[str, Artifact] = field(default_factory=dict)
 
     @property
     def vital(self) -> bool:
@@ -55,11 +78,19 @@ class RegisterJob(Job):
 
     def inputs(self) -> Mapping[str, str]:
         """SHA-256 of everything that is read, by name."""
-        return {"fixed": self.fixed.sha256, **{f"moving.{name}": item.sha256 for name, item in self.moving.items()}}
+        inputs = {"fixed": self.fixed.sha256, **{f"moving.{name}": item.sha256 for name, item in self.moving.items()}}
+        if self.network is not None:
+            inputs["model"] = self.network
+        if self.label_map is not None:
+            inputs[LABEL_MAP] = self.label_map.sha256
+            inputs |= {f"moving_labels.{name}": item.sha256 for name, item in self.moving_labels.items()}
+        if self.own_label_map is not None:
+            inputs["own_label_map"] = self.own_label_map.sha256
+        return inputs
 
     def parameters(self) -> Mapping[str, Any]:
-        """Settings the result depends on."""
-        return self.settings.model_dump(mode="json")
+        """Settings the result depends on; folders are known by the content of their files."""
+        return self.settings.model_dump(mode="json", exclude={"model", "labels"})
 
 
 @task(task_run_name="register {job.case}", **TASK_OPTIONS)
@@ -67,13 +98,7 @@ class RegisterJob(Job):
 def register(job: RegisterJob) -> Made:
     """Write one ITK transform an atlas: it resamples the atlas (moving) onto the case (fixed)."""
     names = sorted(job.moving)
-    transforms = register_images(
-        job.settings.engine,
-        read_image(job.fixed.path),
-        [read_image(job.moving[name].path) for name in names],
-        device=job.device,
-        **job.settings.options,
-    )
+    transforms = _registered(job, names)
     outputs = [job.layout.transform(job.case, name) for name in names]
     facts = {}
     for name, path, transform in zip(names, outputs, transforms, strict=True):
@@ -86,12 +111,44 @@ def register(job: RegisterJob) -> Made:
     return Made(outputs, {"transforms": facts})
 
 
+def _registered(job: RegisterJob, names: Sequence[str]) -> list[Transform]:
+    fixed = read_image(job.fixed.path)
+    given: dict[str, Any] = dict(job.settings.options)
+    if job.settings.model is not None:
+        given["model"] = load_model(job.settings.model, job.device)
+    given |= _driving(job, fixed, names)
+    moving = [read_image(job.moving[name].path) for name in names]
+    try:
+        return register_images(job.settings.engine, fixed, moving, device=job.device, **given)
+    except PairError as error:
+        raise ValueError(f"{names[error.index]} could not be brought onto the case: {error.reason}") from error
+
+
+def _driving(job: RegisterJob, fixed: Image, names: Sequence[str]) -> dict[str, Any]:
+    """Settings by which labels drive the engine; none where no label map may."""
+    if job.label_map is None:
+        return {}
+    label_map = read_labels(job.label_map.path)
+    if job.own_label_map is not None and same_labels(label_map, read_labels(job.own_label_map.path)):
+        return {}
+    maps = [read_labels(job.moving_labels[name].path) for name in names]
+    values = torch.unique(torch.cat([torch.zeros(1, dtype=torch.int64), *(each.data.reshape(-1) for each in maps)]))
+    moving_labels = [resample_probabilities(each, values, each.grid) for each in maps]
+    return {
+        "drive": LABELS,
+        "fixed_labels": resample_probabilities(label_map, values, fixed.grid),
+        "moving_labels": moving_labels,
+    }
+
+
 def register_jobs(study: Study) -> list[RegisterJob]:
     """A job for each sound case that atlases are brought onto."""
     images = {
         case.id: study.artifact("preprocess", case.id, study.layout.preprocessed(case.id))
         for case in (*study.atlases, *study.fixed)
     }
+    settings = study.call.settings.register_
+    network = None if settings.model is None else model_sha256(settings.model)
     return [
         RegisterJob(
             case,
@@ -99,8 +156,42 @@ def register_jobs(study: Study) -> list[RegisterJob]:
             study.device,
             fixed=images[case],
             moving={atlas: images[atlas] for atlas in kept_atlases(study, case)},
-            settings=study.call.settings.register_,
+            settings=settings,
             is_atlas=study.cohort.case(case).role == "atlas",
+            network=network,
+            **_label_maps(study, case),
         )
         for case in study.to_register
     ]
+
+
+def driving_label_map(study: Study, case: str) -> Artifact | None:
+    """The label map that drove the registration of a case in this run, if one did."""
+    record, folder = study.record("register", case), study.call.settings.register_.labels
+    if record is None or folder is None or LABEL_MAP not in record.inputs:
+        return None
+    path = label_map_of(folder, case)
+    return None if path is None else Artifact(path, record.inputs[LABEL_MAP])
+
+
+def _label_maps(study: Study, case: str) -> dict[str, Any]:
+    """What a job is given if a label map is to drive it; a case without one goes by the images alone."""
+    folder = study.call.settings.register_.labels
+    if folder is None:
+        return {}
+    path, own = label_map_of(folder, case), study.cohort.case(case)
+    if path is None:
+        study.flag(case, "no predicted label map drove its registration")
+        return {}
+    return {
+        "label_map": Artifact(path, sha256_file(path)),
+        "own_label_map": _true_label_map(study, own) if own.role == "atlas" else None,
+        "moving_labels": {
+            atlas: study.artifact("preprocess", atlas, study.layout.preprocessed_labels(atlas))
+            for atlas in kept_atlases(study, case)
+        },
+    }
+
+
+def _true_label_map(study: Study, atlas: Case) -> Artifact:
+    return Artifact(atlas.training_label(), study.records["check"][atlas.id].inputs["label"])

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, field_validator
 
 MAX_FILE_BYTES = 1_000_000
 
@@ -43,8 +43,18 @@ class PreprocessSettings(_Stage):
 class RegisterSettings(_Stage):
     """How atlases are brought onto each case."""
 
-    engine: str = Field("svf", description="a registration engine: identity, affine, svf …")
+    engine: str = Field("svf", description="a registration engine: identity, affine, svf, learned, learned+svf …")
+    model: Path | None = Field(None, description="folder of a trained network, for the engines that need one")
+    labels: Path | None = Field(
+        None, description="folder of predicted label maps ID.nii.gz that drive learned+svf beside the images"
+    )
     options: dict[str, OptionValue] = Field({}, description="options of that engine by name")
+
+    @field_validator("model", "labels")
+    @classmethod
+    def _absolute(cls, path: Path | None) -> Path | None:
+        """A folder keeps its meaning in another working directory."""
+        return None if path is None else path.expanduser().absolute()
 
 
 class AtlasSettings(_Stage):

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from prefect import task
@@ -14,7 +15,7 @@ from tasks.options import TASK_OPTIONS
 from tasks.study import Study
 
 ROUNDS = 2
-COARSE: dict[str, object] = {"finest_voxels": 20_000, "iterations": (40, 30)}
+COARSE: dict[str, Any] = {"finest_voxels": 20_000, "iterations": (40, 30)}
 """Options of the affine engine: enough to compare images, a fraction of the cost of the default."""
 
 
