@@ -59,6 +59,11 @@ class Machine:
         self.average = copy.deepcopy(network) if recipe.average else network
 
     @property
+    def where(self) -> str:
+        """Kind of the device."""
+        return self.device.type
+
+    @property
     def device(self) -> torch.device:
         """Where computation is."""
         return self.fabric.device
@@ -91,7 +96,7 @@ class Machine:
     def _smaller(self) -> bool:
         """Whether there was a way to need less memory."""
         self.network.zero_grad(set_to_none=True)
-        where = self.device.type
+        where = self.where
         if self.rows > 1:
             self.rows = -(-self.rows // 2)
             pairs = "one pair" if self.rows == 1 else f"{self.rows} pairs"
