@@ -10,8 +10,61 @@ from nets.registration.heads import Motion, field_factor, make_head
 from nets.registration.parts import block, double
 
 
+class Body(nn.Module):
+    """U-Net from stacked images to features on the grid of the field; strides of 2 down, doubling and skips up.
+
+    Parameters
+    ----------
+    ndim
+        2 or 3.
+    inputs
+        Channels that come in.
+    encoder, decoder, half, last, factor
+        As for `VoxelMorph`.
+    """
+
+    def __init__(
+        self,
+        ndim: int,
+        inputs: int,
+        *,
+        encoder: Sequence[int],
+        decoder: Sequence[int],
+        half: int,
+        last: Sequence[int],
+        factor: int,
+    ) -> None:
+        super().__init__()
+        if len(encoder) != len(decoder) or not last:
+            raise ValueError(f"decoder must be as long as encoder and last not empty, got {decoder}, {encoder}, {last}")
+        self.factor = factor
+        widths = [inputs, *encoder]
+        self.encoder = nn.ModuleList(block(ndim, a, b, stride=2) for a, b in zip(widths, encoder, strict=False))
+        skips = [0, *reversed(encoder[:-1])]
+        before = [encoder[-1], *decoder]
+        self.decoder = nn.ModuleList(block(ndim, a + s, b) for a, s, b in zip(before, skips, decoder, strict=False))
+        self.at_half = block(ndim, decoder[-1], half)
+        entry = half + (inputs if factor == 1 else 0)
+        self.last = nn.Sequential(*(block(ndim, a, b) for a, b in zip([entry, *last], last, strict=False)))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Features `(batch, last[-1], *ceil(shape / factor))` of `(batch, inputs, *shape)`."""
+        skips = [images]
+        for down in self.encoder:
+            skips.append(down(skips[-1]))
+        x = self.decoder[0](skips.pop())
+        for up in self.decoder[1:]:
+            skip = skips.pop()
+            x = up(torch.cat([double(x, skip.shape[2:]), skip], 1))
+        x = self.at_half(x)
+        if self.factor == 1:
+            x = torch.cat([double(x, images.shape[2:]), images], 1)
+        out: Tensor = self.last(x)
+        return out
+
+
 class VoxelMorph(RegistrationNet):
-    """U-Net on both images stacked; convolutions of stride 2 down, doubling and skips up.
+    """U-Net on both images stacked, and a head.
 
     Parameters
     ----------
@@ -52,34 +105,14 @@ class VoxelMorph(RegistrationNet):
         factor: int | None = None,
     ) -> None:
         super().__init__(ndim)
-        if len(encoder) != len(decoder) or not last:
-            raise ValueError(f"decoder must be as long as encoder and last not empty, got {decoder}, {encoder}, {last}")
         self.factor = field_factor(head, factor)
-        widths = [2, *encoder]
-        self.encoder = nn.ModuleList(block(ndim, a, b, stride=2) for a, b in zip(widths, encoder, strict=False))
-        skips = [0, *reversed(encoder[:-1])]
-        before = [encoder[-1], *decoder]
-        self.decoder = nn.ModuleList(block(ndim, a + s, b) for a, s, b in zip(before, skips, decoder, strict=False))
-        self.at_half = block(ndim, decoder[-1], half)
-        entry = half + (2 if self.factor == 1 else 0)
-        self.last = nn.Sequential(*(block(ndim, a, b) for a, b in zip([entry, *last], last, strict=False)))
+        self.body = Body(ndim, 2, encoder=encoder, decoder=decoder, half=half, last=last, factor=self.factor)
         self.head = make_head(head, ndim, last[-1], head_settings)
 
     def register_pair(self, fixed: Tensor, moving: Tensor, inverse: bool) -> Registered:
         """Field of one pass through the U-Net."""
-        images = torch.cat([fixed, moving], 1)
-        skips = [images]
-        for down in self.encoder:
-            skips.append(down(skips[-1]))
-        x = self.decoder[0](skips.pop())
-        for up in self.decoder[1:]:
-            skip = skips.pop()
-            x = up(torch.cat([double(x, skip.shape[2:]), skip], 1))
-        x = self.at_half(x)
-        if self.factor == 1:
-            x = torch.cat([double(x, images.shape[2:]), images], 1)
-        motion: Motion = self.head(self.last(x), inverse=inverse)
-        return motion.registered(images.shape[2:], self.factor)
+        motion: Motion = self.head(self.body(torch.cat([fixed, moving], 1)), inverse=inverse)
+        return motion.registered(fixed.shape[2:], self.factor)
 
 
 @REGISTRATION_NETS.register("voxelmorph-1")

@@ -19,11 +19,13 @@ SMALL: dict[str, dict[str, Any]] = {
     "cascade": {"stage_settings": {"encoder": (4, 4), "decoder": (4, 4)}, "stages": 2},
     "deformable-pyramid": {"widths": (4, 4, 6), "growth": 4, "depth": 2},
     "dual-prnet": {"widths": (4, 4, 6)},
+    "lapirn": {"widths": ((4, 6), (4, 6, 8))},
     "transmorph": {"channels": 8, "depths": (2, 2), "heads": (2, 2), "window": 2},
     "voxelmorph-1": {"encoder": (4, 6, 8), "decoder": (8, 6, 4), "half": 4},
     "voxelmorph-2": {"encoder": (4, 6, 8), "decoder": (8, 6, 4), "half": 8, "last": (8, 4)},
 }
 AFFINE = {"c2fvit"}
+OWN_HEAD = AFFINE | {"lapirn"}
 
 Make = Callable[..., RegistrationNet]
 
@@ -32,7 +34,7 @@ def _makes() -> Iterator[Any]:
     """Every network with every head it takes, narrow so that the suite stays quick."""
     for name in REGISTRATION_NETS:
         small = SMALL.get(name, {})
-        for head in ("",) if name in AFFINE else sorted(HEADS):
+        for head in ("",) if name in OWN_HEAD else sorted(HEADS):
             yield pytest.param((name, _with_head(name, small, head)), id=f"{name}-{head}".strip("-"))
 
 
