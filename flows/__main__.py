@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from flows.commands import deploying, run_call, run_demo, run_stage, say, show_status
+from tasks.recipe_files import recipe_names
 from tasks.settings import default_yaml
 
 app = typer.Typer(
@@ -149,6 +150,41 @@ def report(
 ) -> None:
     """Run the stage `report`."""
     raise typer.Exit(run_stage("report", settings, _asked(cohort, atlases, output, cases, device, workers, evaluate)))
+
+
+@app.command(
+    "train-registration",
+    help=f"""Train a network that registers pairs of images; then `few-shot` uses it in place of `svf`.
+
+The model is left in `OUTPUT/models/RECIPE`: name that folder in the settings of `few-shot`, as
+`register: {{engine: learned+svf, model: OUTPUT/models/RECIPE}}`. Cases with the role test do not train unless `--cases`
+names them, and of all labels only those of `--atlases` are read. Killed, it goes on where it was.
+
+Recipes: {", ".join(recipe_names())}; or your own YAML file.
+
+Example: `python -m flows train-registration --cohort data/hippocampus --atlases h_001,h_002,h_003 --output out
+--recipe voxelmorph-labels`
+""",
+)
+def train_registration(
+    cohort: Cohort,
+    output: Output,
+    recipe: Annotated[str, typer.Option(metavar="NAME|FILE.yaml", help="What is trained, and how.")],
+    atlases: Annotated[
+        str | None,
+        typer.Option(metavar="ID,ID,…", help="Cases whose labels may teach; none where a recipe reads no label."),
+    ] = None,
+    settings: Settings = None,
+    cases: Annotated[
+        str | None,
+        typer.Option(metavar="ID,ID,…", help="Only these cases, and the atlases; all but test cases without it."),
+    ] = None,
+    device: Device = "auto",
+    workers: Workers = None,
+) -> None:
+    """Run the flow `train-registration`."""
+    asked = _asked(cohort, atlases, output, cases, device, workers) | {"recipe": recipe}
+    raise typer.Exit(run_call("train-registration", settings, asked))
 
 
 @app.command()

@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 
 DONE, OTHER, WRONG_CALL = 0, 1, 2
 REASONS_SHOWN = 20
+NO_ATLAS_NEEDED = ("preprocess", "train-registration")
 
 
 def say(text: str) -> None:
@@ -158,7 +159,7 @@ def _open(call: "Call", verb: str, stack: ExitStack) -> "Study":
     """Hold the output folder and look at cohort, atlases and settings before Prefect is asked to do anything."""
     from tasks.study import open_study
 
-    return stack.enter_context(open_study(call, needs_atlases=verb != "preprocess"))
+    return stack.enter_context(open_study(call, needs_atlases=verb not in NO_ATLAS_NEEDED))
 
 
 def _flow(verb: str) -> Callable[..., "Summary"]:

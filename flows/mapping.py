@@ -3,21 +3,27 @@
 import logging
 import queue
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from prefect import Task
 from prefect.futures import PrefectFuture
 from prefect.utilities.annotations import quote
 
-from flows.progress import stage_progress
-from tasks.job import COHORT, Job, sentence
+from flows.progress import stage_progress, step_progress
+from tasks.job import Job, sentence
 from tasks.study import Study
 
 log = logging.getLogger(__name__)
 
 
-def run_stage(study: Study, stage: str, work: Sequence[tuple[Task[..., Any], Sequence[Job]]]) -> None:
+Shown = Callable[[str, int, int], AbstractContextManager[Callable[[str], None]]]
+
+
+def run_stage(
+    study: Study, stage: str, work: Sequence[tuple[Task[..., Any], Sequence[Job]]], shown: Shown = stage_progress
+) -> None:
     """Run the jobs of a stage that are not done, a limited number at a time, and note how each case ended.
 
     Parameters
@@ -28,6 +34,8 @@ def run_stage(study: Study, stage: str, work: Sequence[tuple[Task[..., Any], Seq
         Name of the stage.
     work
         Tasks, and the jobs for each. Without any job the stage has run and left nothing.
+    shown
+        Shows how far the stage is, case by case.
     """
     records = study.records.setdefault(stage, {})
     todo: list[tuple[Task[..., Any], Job]] = []
@@ -41,7 +49,7 @@ def run_stage(study: Study, stage: str, work: Sequence[tuple[Task[..., Any], Seq
     study.computed[stage] = len(todo)
     if not records and not todo:
         return
-    with stage_progress(stage, total=len(records) + len(todo), reused=len(records)) as advance:
+    with shown(stage, len(records) + len(todo), len(records)) as advance:
         for job, future in _completed(todo, study.workers):
             result = future.result(raise_on_failure=False)
             if isinstance(result, BaseException):
@@ -49,6 +57,17 @@ def run_stage(study: Study, stage: str, work: Sequence[tuple[Task[..., Any], Seq
             else:
                 records[job.case] = result
             advance(job.case)
+
+
+def run_steps(study: Study, stage: str, task: Task[..., Any], jobs: Callable[..., Sequence[Job]]) -> None:
+    """Run a stage of one long job that counts its own steps; `jobs` is given the study, and whom to tell of each."""
+    with step_progress(stage) as tell:
+        run_stage(study, stage, [(task, jobs(study, tell))], shown=_unseen)
+
+
+@contextmanager
+def _unseen(stage: str, total: int, reused: int) -> Iterator[Callable[[str], None]]:
+    yield lambda case: None
 
 
 def _completed(todo: Sequence[tuple[Task[..., Any], Job]], workers: int) -> Any:
@@ -75,9 +94,11 @@ def _completed(todo: Sequence[tuple[Task[..., Any], Job]], workers: int) -> Any:
 
 def _note(study: Study, job: Job, error: BaseException) -> None:
     reason = sentence(error, job)
-    who = "all cases" if job.case == COHORT else job.case
+    who = "all cases" if job.of_all else job.case
     log.warning("%s of %s failed: %s", job.stage, who, reason)
-    for case in [case.id for case in study.fixed] if job.case == COHORT else [job.case]:
+    if job.of_all:
+        study.trouble[job.stage] = reason
+    for case in [case.id for case in study.fixed] if job.of_all else [job.case]:
         if job.vital:
             study.failed[case] = reason
         else:

@@ -45,6 +45,25 @@ def page_progress(stage: str, total: int, reused: int) -> Iterator[Callable[[str
     yield advance
 
 
+@contextmanager
+def page_steps(stage: str) -> Iterator[Callable[[int, int], None]]:
+    """Progress bar of a long job in Prefect's page, from its first step on; call it with the steps done and in all."""
+    bar: list[Any] = []
+    last = 0.0
+
+    def tell(done: int, total: int) -> None:
+        nonlocal last
+        if done < total and time.monotonic() - last <= SECONDS_BETWEEN_UPDATES:
+            return
+        last, text, share = time.monotonic(), f"{stage}: {done} of {total} steps", 100.0 * done / total
+        if not bar:
+            bar.append(_publish(ProgressArtifact, progress=share, key=f"{stage}-progress", description=text))
+        elif bar[0] is not None:
+            _tolerant(update_progress_artifact, artifact_id=bar[0].id, progress=share, description=text)
+
+    yield tell
+
+
 def publish_table(key: str, rows: Sequence[Mapping[str, Any]], description: str) -> None:
     """Show a small table in Prefect's page; `key` is made of small letters, digits and dashes."""
     if rows:

@@ -7,9 +7,16 @@ from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
-from flows.page import page_progress
+from flows.page import page_progress, page_steps
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +66,52 @@ def _lines(stage: str, total: int, reused: int) -> Iterator[Callable[[str], None
             log.info("%s: %d of %d, last %s", stage, done, total, case)
 
     yield advance
+
+
+@contextmanager
+def step_progress(stage: str) -> Iterator[Callable[[int, int, float], None]]:
+    """Show the progress of a long job; call what it gives with the steps done, the steps in all, and the loss."""
+    console = Console(stderr=True)
+    with _step_bar(console, stage) if console.is_terminal else _step_lines(stage) as show, page_steps(stage) as publish:
+
+        def tell(done: int, total: int, loss: float) -> None:
+            show(done, total, loss)
+            publish(done, total)
+
+        yield tell
+
+
+@contextmanager
+def _step_bar(console: Console, stage: str) -> Iterator[Callable[[int, int, float], None]]:
+    columns: list[Any] = [
+        TextColumn("{task.description:<12}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[loss]}"),
+    ]
+    with Progress(*columns, console=console) as progress:
+        bar = progress.add_task(stage, total=None, loss="")
+        yield lambda done, total, loss: progress.update(bar, completed=done, total=total, loss=f"loss {loss:.4g}")
+
+
+@contextmanager
+def _step_lines(stage: str) -> Iterator[Callable[[int, int, float], None]]:
+    first, last = None, 0.0
+
+    def tell(done: int, total: int, loss: float) -> None:
+        nonlocal first, last
+        now = time.monotonic()
+        if first is None:
+            first = (now, done)
+            log.info("%s: %d steps%s", stage, total, f", {done - 1} done before" if done > 1 else "")
+        if done == total or now - last > SECONDS_BETWEEN_LINES:
+            last = now
+            each = (now - first[0]) / max(1, done - first[1])
+            log.info("%s: step %d of %d, loss %.4g, %.2f s a step", stage, done, total, loss, each)
+
+    yield tell
 
 
 def _nothing(case: str) -> None:

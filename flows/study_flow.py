@@ -2,7 +2,7 @@
 
 import inspect
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,11 +16,13 @@ from tasks.study import Study, open_study
 R = TypeVar("R")
 
 
-def study_flow(name: str, needs_atlases: bool = True) -> Callable[[Callable[[Study], R]], Flow[..., R]]:
+def study_flow(
+    name: str, needs_atlases: bool = True, trains: bool = False
+) -> Callable[[Callable[[Study], R]], Flow[..., R]]:
     """Make a flow, named `name`, of a function that is given the study of a call.
 
     Flows nested in one another share one study and one lock on the output folder. `needs_atlases` says whether the
-    flow can be called without the parameter `atlases`.
+    flow can be called without the parameter `atlases`; only one that `trains` has the parameter `recipe`.
     """
 
     def decorate(function: Callable[[Study], R]) -> Flow[..., R]:
@@ -34,6 +36,7 @@ def study_flow(name: str, needs_atlases: bool = True) -> Callable[[Callable[[Stu
             cases: list[str] | None = None,
             device: Device = "auto",
             workers: int | None = None,
+            recipe: str | None = None,
         ) -> R:
             call = Call(
                 cohort=cohort,
@@ -44,6 +47,7 @@ def study_flow(name: str, needs_atlases: bool = True) -> Callable[[Callable[[Stu
                 cases=None if cases is None else tuple(cases),
                 device=device,
                 workers=workers,
+                recipe=recipe,
             )
             _let_lines_through()
             with open_study(call, needs_atlases) as study:
@@ -51,20 +55,21 @@ def study_flow(name: str, needs_atlases: bool = True) -> Callable[[Callable[[Stu
 
         run.__name__ = run.__qualname__ = function.__name__
         run.__doc__, run.__module__ = function.__doc__, function.__module__
-        if needs_atlases:
-            _require(run, "atlases")
+        required = (*(("atlases",) if needs_atlases else ()), *(("recipe",) if trains else ()))
+        _sign(run, required, left_out=() if trains else ("recipe",))
         runner: Any = ThreadPoolTaskRunner(max_workers=MAX_WORKERS)
         return flow(name=name, task_runner=runner, validate_parameters=True)(run)
 
     return decorate
 
 
-def _require(function: Callable[..., Any], name: str) -> None:
-    """Make a parameter one that must be given, as Prefect sees it."""
+def _sign(function: Callable[..., Any], required: Collection[str], left_out: Collection[str]) -> None:
+    """Make parameters ones that must be given, or that there are not, as Prefect sees them."""
     signature = inspect.signature(function)
     changed = [
-        item.replace(default=inspect.Parameter.empty) if item.name == name else item
+        item.replace(default=inspect.Parameter.empty) if item.name in required else item
         for item in signature.parameters.values()
+        if item.name not in left_out
     ]
     function.__dict__["__signature__"] = signature.replace(parameters=changed)
 
@@ -78,11 +83,13 @@ def _let_lines_through() -> None:
 
 def parameters(study: Study) -> dict[str, Any]:
     """Parameters that give a nested flow the same study."""
-    return call_parameters(study.call)
+    return call_parameters(study.call.model_copy(update={"recipe": None}))
 
 
 def call_parameters(call: Call) -> dict[str, Any]:
     """Parameters of a flow for a call."""
     values = {name: getattr(call, name) for name in Call.model_fields}
     lists = {"atlases": list(call.atlases), "cases": None if call.cases is None else list(call.cases)}
+    if call.recipe is None:
+        del values["recipe"]
     return values | lists

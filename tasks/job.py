@@ -23,7 +23,7 @@ from tasks.layout import Layout
 log = logging.getLogger(__name__)
 
 COHORT = "@cohort"
-"""In place of the id of a case (no id begins so): work on all cases at once."""
+"""In place of the id of a case (no id begins with an @): work on all cases at once."""
 
 _FOLDERS = re.compile(r"(?<![\w.>])/(?:[^\s/'\",;:]+/)+")
 
@@ -69,6 +69,11 @@ class Job(ABC):
     def vital(self) -> bool:
         """Whether the case has failed if this fails; otherwise it is only flagged."""
         return True
+
+    @property
+    def of_all(self) -> bool:
+        """Whether this is work on all cases at once."""
+        return self.case.startswith("@")
 
     @property
     def layout(self) -> Layout:

@@ -43,6 +43,14 @@ class Layout:
         """Folder of what was trained: weights and the settings that made them."""
         return self.output / "models" / name
 
+    def logs(self, name: str) -> Path:
+        """Folder of a training's logs for TensorBoard."""
+        return self.output / "logs" / name
+
+    def alignment(self, case: str) -> Path:
+        """ITK transform that resamples the image of a case onto the training's reference."""
+        return self.output / "work" / "aligned" / f"{case}_xfm.h5"
+
     def checkpoint(self, fingerprint: str) -> Path:
         """State of a training that is going on, by what it is known by."""
         return self.output / "work" / "training" / f"{fingerprint[:16]}.pt"

@@ -3,6 +3,7 @@
 import math
 import platform
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 from prefect import task
@@ -23,10 +24,12 @@ from covoxel.report import (
     StructureRow,
     render,
 )
+from covoxel.training.registration import Recipe
 from tasks.calibrate import leave_one_out, selector_of
 from tasks.components import option_of
 from tasks.job import COHORT
 from tasks.options import TASK_OPTIONS
+from tasks.recipe import load_recipe
 from tasks.settings import FewShotSettings
 from tasks.study import Study
 from tasks.summary import flags_of, status_of, structure_name, write_tables
@@ -54,7 +57,7 @@ def report_of(study: Study) -> Report:
         cohort=study.cohort.name,
         stages=tuple(_stage(study, name) for name, records in study.records.items() if records),
         components=_components(settings),
-        settings=settings.model_dump(mode="json", by_alias=True),
+        settings=_settings(settings),
         versions=_versions(),
         device=study.device,
         notes=_notes(study),
@@ -64,10 +67,27 @@ def report_of(study: Study) -> Report:
     )
 
 
+def _settings(settings: FewShotSettings) -> dict[str, Any]:
+    """The settings, with the names of folders and not where they lie."""
+    data = settings.model_dump(mode="json", by_alias=True)
+    for key in ("model", "labels"):
+        if data["register"][key] is not None:
+            data["register"][key] = Path(data["register"][key]).name
+    return data
+
+
+def _network(settings: FewShotSettings) -> Recipe | None:
+    """Recipe of the network that registers, if one does."""
+    folder = settings.register_.model
+    return None if folder is None else load_recipe(folder / "recipe.yaml")
+
+
 def _components(settings: FewShotSettings) -> tuple[str, ...]:
     """What ran, in its order, for the methods text."""
     engine, options = settings.register_.engine, settings.register_.options
-    before = (("n4",) if settings.preprocess.bias else ()) + (("affine",) if engine == "svf" else ())
+    network = _network(settings)
+    aligned = engine == "svf" or (network is not None and network.alignment == "affine")
+    before = (("n4",) if settings.preprocess.bias else ()) + (("affine",) if aligned else ())
     similarities = (option_of(ENGINES[engine], options, name) for name in ("affine_similarity", "similarity"))
     return (*before, engine, *(str(name) for name in similarities if name), settings.fuse.rule)
 
@@ -178,6 +198,9 @@ def _notes(study: Study) -> tuple[str, ...]:
     notes = [f"Labels come from {len(study.atlases)} atlases alone: {atlases}."]
     if any(study.records.values()):
         notes.append("Times are of the work itself, added over cases, whichever run did it.")
+    network = _network(study.call.settings)
+    if network is not None:
+        notes.append(f"The network {network.name} was trained before: {network.method}")
     if study.calibrates:
         notes += selector_of(study).flags
     if study.truth is None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+from tasks.align import align_jobs
 from tasks.calibrate import calibrate_jobs
 from tasks.call import Call, CallError
 from tasks.check import check_jobs, set_aside
@@ -9,7 +10,7 @@ from tasks.choose import choose_jobs
 from tasks.evaluate import evaluate_jobs
 from tasks.figures import figures_jobs
 from tasks.fuse import fuse_jobs, keep_jobs
-from tasks.job import COHORT, Job
+from tasks.job import Job
 from tasks.learn import learn_jobs
 from tasks.preprocess import preprocess_jobs
 from tasks.register import register_jobs
@@ -17,6 +18,7 @@ from tasks.report import write_report
 from tasks.study import Study, read_study
 from tasks.summary import Summary, summary_of
 from tasks.template import template_jobs
+from tasks.train_registration import STAGE, train_jobs
 
 NOTHING = "nothing"
 NOT_YET = "not done yet"
@@ -33,8 +35,13 @@ _STAGES: tuple[tuple[str, Callable[[Study], Sequence[Job]]], ...] = (
     ("evaluate", evaluate_jobs),
     ("figures", figures_jobs),
 )
+_TRAINING: tuple[tuple[str, Callable[[Study], Sequence[Job]]], ...] = (
+    *_STAGES[:2],
+    ("align", align_jobs),
+    (STAGE, train_jobs),
+)
 _FOR_REPORT = ("evaluate", "figures")
-_LAST_STAGE = {"preprocess": "preprocess", "register": "register", "fuse-labels": "fuse"}
+_LAST_STAGE = {"preprocess": "preprocess", "register": "register", "fuse-labels": "fuse", "train-registration": STAGE}
 
 
 def finish_if_done(study: Study, verb: str) -> Summary | None:
@@ -59,7 +66,7 @@ def finish_if_done(study: Study, verb: str) -> Summary | None:
     """
     done = Study(study.call, study.cohort)
     last = _LAST_STAGE.get(verb, "figures")
-    for stage, jobs_of in _STAGES:
+    for stage, jobs_of in _STAGES if done.recipe is None else _TRAINING:
         records = done.records.setdefault(stage, {})
         for job in jobs_of(done):
             record = job.done()
@@ -87,6 +94,7 @@ def plan(call: Call) -> dict[str, str]:
     reruns = dict.fromkeys((case.id for case in study.selected), NOTHING)
     reruns |= dict.fromkeys((rejected.id for rejected in study.cohort.rejected), NOTHING)
     stages = [stage for stage in _STAGES if stage[0] not in _FOR_REPORT][: None if call.atlases else 2]
+    stages = stages if study.recipe is None else list(_TRAINING)
     later = [name for name, _ in stages if name not in _idle(study)]
     for stage, jobs_of in stages:
         later = later[1:] if later[:1] == [stage] else later
@@ -109,12 +117,16 @@ def _idle(study: Study) -> set[str]:
     """Stages that a change of one case does not bring about: those of the atlases, and those not asked for."""
     atlases = study.call.settings.atlases
     chooses = atlases.count is not None and atlases.by != "weight"
-    return {"template", "calibrate", *(() if chooses else ("choose",)), *(() if study.learns else ("learn",))}
+    aligns = study.recipe is not None and study.recipe.alignment == "affine"
+    asked_for = {"choose": chooses, "learn": study.learns, "align": aligns}
+    return {"template", "calibrate", *(stage for stage, asked in asked_for.items() if not asked)}
 
 
 def _waiting(study: Study, job: Job) -> list[str]:
     """Cases that have to wait for a job: its own, or all where it is about the atlases or the whole cohort."""
-    return [job.case] if job.vital and job.case != COHORT else [case.id for case in study.fixed]
+    if job.vital and not job.of_all:
+        return [job.case]
+    return [case.id for case in (study.fixed if study.recipe is None else study.named)]
 
 
 def _set_aside(study: Study) -> None:

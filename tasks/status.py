@@ -9,6 +9,7 @@ from tasks.call import CallError
 from tasks.last_call import last_call
 from tasks.layout import Layout
 from tasks.rerun import NOT_YET, NOTHING, plan
+from tasks.settings import SettingsError
 
 
 def status_lines(output: Path) -> list[str]:
@@ -23,7 +24,7 @@ def status_lines(output: Path) -> list[str]:
     states = _states(layout)
     try:
         reruns, trouble = plan(last_call(output)), None
-    except CallError as error:
+    except (CallError, SettingsError) as error:
         if not layout.call.is_file():
             raise
         reruns, trouble = {}, str(error)

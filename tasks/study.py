@@ -11,14 +11,16 @@ import torch
 
 from covoxel.fusion import FUSION_RULES
 from covoxel.manifest import FolderLock, FolderLockedError, Manifest, Record
-from covoxel.registration import ENGINES
 from data_catalog import Case, Cohort, CohortError, EvaluationLabels, open_cohort
 from nets.segmentation import SEGMENTATION_NETS
 from tasks.call import Call, CallError
 from tasks.components import check_component
+from tasks.engine import check_engine
 from tasks.job import Artifact
 from tasks.last_call import remember_call
 from tasks.layout import Layout
+from tasks.recipe import check_cases, load_recipe
+from tasks.recipe_files import find_recipe
 from tasks.settings import DATA_PARAMETERS, SELECT, FuseSettings, SettingsError
 
 MAX_WORKERS_BY_DEFAULT = 4
@@ -33,22 +35,37 @@ class Study:
         What was asked.
     cohort
         The cohort with the named atlases.
+
+    Raises
+    ------
+    CallError
+        If the recipe of a training is not known.
+    SettingsError
+        If its file is wrong.
     """
 
     def __init__(self, call: Call, cohort: Cohort) -> None:
         self.call = call
         self.cohort = cohort
+        self.recipe = None if call.recipe is None else load_recipe(find_recipe(call.recipe))
         self.layout = Layout(call.output)
         self.manifest = Manifest(call.output)
         self.device = resolve_device(call.device)
         self.truth = EvaluationLabels(call.evaluate) if call.evaluate else None
         self.set_aside: dict[str, str] = {}
         self.failed: dict[str, str] = {}
+        self.trouble: dict[str, str] = {}
         self.flags: dict[str, list[str]] = {}
         self.records: dict[str, dict[str, Record]] = {}
         self.computed: dict[str, int] = {}
         self.reported = False
-        self._wanted = None if call.cases is None else set(call.cases)
+        self._wanted = self._asked_for()
+
+    def _asked_for(self) -> set[str] | None:
+        """Ids of the only cases of this run; None for all. Those with the role test train only if they are named."""
+        if self.call.cases is not None:
+            return set(self.call.cases)
+        return None if self.recipe is None else {case.id for case in self.cohort.cases if case.role != "test"}
 
     @property
     def workers(self) -> int:
@@ -59,7 +76,7 @@ class Study:
 
     @property
     def selected(self) -> tuple[Case, ...]:
-        """Cases to segment, atlases included, in the cohort's order."""
+        """Cases to segment, or to train on, atlases included, in the cohort's order."""
         return tuple(case for case in self.cohort.cases if self._wanted is None or case.id in self._wanted)
 
     @property
@@ -140,7 +157,7 @@ def open_study(call: Call, needs_atlases: bool = True) -> Iterator[Study]:
     """
     if needs_atlases and not call.atlases:
         raise CallError("no atlas is named; name at least one case whose label may be used (--atlases ID,ID,…)")
-    key = call.model_dump_json()
+    key = call.model_dump_json(exclude={"recipe"})  # flows nested in a training have no such parameter
     lock = FolderLock(call.output)
     study, depth = _open.get(key, (None, 0))
     if study is None:
@@ -185,7 +202,8 @@ def resolve_device(device: str) -> str:
 
 
 def _prepare(call: Call) -> Study:
-    check_component(ENGINES, call.settings.register_.engine, call.settings.register_.options, "register", "engine")
+    if call.recipe is None:  # a training may be given the settings that will name its network
+        check_engine(call.settings.register_, call.output)
     _check_rules(call.settings.fuse)
     check_component(SEGMENTATION_NETS, call.settings.learn.network, {}, "learn", "network")
     if call.settings.learn.teacher is not None:
@@ -197,8 +215,11 @@ def _prepare(call: Call) -> Study:
         study = Study(call, cohort.with_atlases(list(call.atlases)) if call.atlases else _without_labels(cohort))
     except CohortError as error:
         raise CallError(str(error)) from None
-    _check_truth(study)
-    _check_names(study)
+    if study.recipe is None:
+        _check_truth(study)
+        _check_names(study)
+    else:
+        check_cases(study.recipe, study.named)
     return study
 
 

@@ -35,6 +35,10 @@ class Summary:
         Number of scored cases.
     report
         Where the page is; empty if this run wrote none.
+    model
+        Where the network is that was trained; empty if this run trained none.
+    training
+        How the training went, in words.
     """
 
     done: int
@@ -44,6 +48,8 @@ class Summary:
     mean_dice: float | None
     scored: int
     report: str
+    model: str = ""
+    training: tuple[str, ...] = ()
 
     @property
     def exit_status(self) -> int:
@@ -58,6 +64,9 @@ class Summary:
         lines = [f"{self.done} done, {self.failed} failed, {self.set_aside} set aside"]
         if self.mean_dice is not None:
             lines.append(f"mean Dice {self.mean_dice:.4f} over {self.scored} cases")
+        lines += self.training
+        if self.model:
+            lines.append(f"model: {self.model}")
         if self.report:
             lines.append(f"report: {self.report}")
         return lines
@@ -112,6 +121,7 @@ def summary_of(study: Study) -> Summary:
         mean_dice=summarise(scores).mean if scores else None,
         scored=len(scores),
         report=str(study.layout.report) if study.reported else "",
+        **_training(study),
     )
 
 
@@ -154,6 +164,18 @@ def flags_of(study: Study, case: str) -> list[str]:
     if fused and not any(fused.facts["volumes_mm3"].values()):
         remarks.append("no structure was found")
     return remarks
+
+
+def _training(study: Study) -> dict[str, Any]:
+    """Where the network is that this run trained or found trained, and how that went."""
+    record = None if study.recipe is None else study.record("train", f"@{study.recipe.name}")
+    if record is None or study.recipe is None:
+        return {}
+    facts = record.facts
+    loss = "" if facts["validation"] is None else f", validation loss {facts['validation']:.4g}"
+    early = ", stopped early" if facts["stopped_early"] else ""
+    line = f"trained for {facts['steps']} steps{early}; best after {facts['best_step']}{loss}"
+    return {"model": str(study.layout.model(study.recipe.name)), "training": (line, *facts["notes"])}
 
 
 def _rejected(study: Study) -> dict[str, str]:

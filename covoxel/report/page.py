@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from covoxel.metrics.summary import Summary, summarise
 from covoxel.report import plots, text
 from covoxel.report.fusion_page import FusionView, fusion_components, fusion_of
-from covoxel.report.methods import Reference, describe
+from covoxel.report.methods import describe
+from covoxel.report.references import Reference
 from covoxel.report.model import Report
 from covoxel.report.palette import label_colour
 from covoxel.report.plots import Axis, Cloud, Point, Strip, strip

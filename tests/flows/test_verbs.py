@@ -20,7 +20,8 @@ from flows.daemons import Daemon
 
 Invoke = Callable[..., tuple[int, str, str]]
 MakeCohort = Callable[..., Path]
-VERBS = ("demo", "few-shot", "preprocess", "register", "fuse-labels", "report", "status", "settings", "deploy")
+STAGES = ("preprocess", "register", "fuse-labels", "report", "train-registration")
+VERBS = ("demo", "few-shot", *STAGES, "status", "settings", "deploy")
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -1,0 +1,227 @@
+"""`train-registration` end to end on a tiny cohort: what trains, what is left, kills, reruns, and use in `few-shot`."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from covoxel.io import read_table
+from covoxel.manifest import Manifest, Record
+from covoxel.training import TrainingDivergedError
+
+Invoke = Callable[..., tuple[int, str, str]]
+MakeCohort = Callable[..., Path]
+
+TINY = """\
+method: a tiny network for tests (nobody, 2022)
+network: voxelmorph-1
+network_settings: {head: stationary, encoder: [4, 4], decoder: [4, 4], half: 4, last: [4]}
+similarity: {name: ncc}
+batch: 2
+warm_up: 0
+held_out: 0.0
+"""
+FILES = {"weights.safetensors", "recipe.yaml", "model.json", "curve.tsv", "README.md"}
+PATCHED = """\
+import functools, sys
+import tasks.train_registration as tasks
+tasks.train_registration = functools.partial(tasks.train_registration, checkpoint_seconds=0.0)
+from flows.__main__ import main
+main()
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Callable[..., Path]:
+    """Write a tiny recipe of so many steps, with more keys."""
+
+    def recipe(more: str = "", name: str = "tiny", steps: int = 4) -> Path:
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(f"{TINY}steps: {steps}\ncheck_every: {max(1, steps // 2)}\n{more}")
+        return path
+
+    return recipe
+
+
+def run(cohort: Path, output: Path, recipe: object, *more: object) -> list[object]:
+    return ["train-registration", "--cohort", cohort, "--output", output, "--recipe", recipe, "--device", "cpu", *more]
+
+
+def record(output: Path, name: str = "tiny") -> Record:
+    found = Manifest(output).read("train", f"@{name}")
+    assert found is not None
+    return found
+
+
+def with_test_case(cohort: Path, case: str) -> Path:
+    (cohort / "split.json").write_text(json.dumps({"test": [case]}))
+    return cohort
+
+
+def test_a_network_is_trained_by_labels_once_and_then_labels_the_cohort(
+    invoke: Invoke, make_cohort: MakeCohort, recipe: Callable[..., Path], tmp_path: Path
+) -> None:
+    cohort, output = with_test_case(make_cohort(cases=5, labelled=5), "c5"), tmp_path / "out"
+    call = run(cohort, output, recipe("supervision: labels\n"), "--atlases", "c1,c2")
+    status, text, errors = invoke(*call)
+    assert status == 0, errors
+    model = output / "models" / "tiny"
+    assert f"model: {model}" in text
+    assert "trained for 4 steps; best after" in text
+    assert "train: step 4 of 4, loss" in errors
+
+    assert {path.name for path in model.iterdir()} == FILES
+    assert list((output / "logs" / "tiny").glob("events.out.tfevents.*"))
+    assert not list((output / "work").glob("training/*"))
+    assert list(read_table(model / "curve.tsv")["step"].astype(int)) == [2, 4]
+    trained = record(output)
+    images = {"c1.image", "c2.image", "c3.image", "c4.image"}
+    assert set(trained.inputs) == images | {"c1.labels", "c2.labels"}, "a test case does not train, nor another label"
+
+    card = (model / "README.md").read_text()
+    for said in (
+        "a tiny network for tests",
+        "**images**: 4",
+        "**label maps**: 2",
+        "engine: learned+svf",
+        "must not score",
+    ):
+        assert said in card
+    assert str(tmp_path) not in card
+    assert "c1" not in card
+
+    before = {path: path.stat().st_mtime_ns for path in model.iterdir()}
+    assert invoke(*call)[:2] == (status, text)
+    assert {path: path.stat().st_mtime_ns for path in model.iterdir()} == before
+    assert "c3\tnot done yet\ta rerun would do: nothing" in invoke("status", "--output", output)[1]
+
+    settings = tmp_path / "use.yaml"
+    settings.write_text(f"register: {{engine: learned, model: {model}}}\nfuse: {{rule: majority}}\n")
+    use = ["--cohort", cohort, "--atlases", "c1,c2", "--output", output, "--settings", settings, "--device", "cpu"]
+    status, text, errors = invoke("few-shot", *use, "--evaluate", tmp_path / "cohort-truth")
+    assert status == 0, errors
+    assert "over 3 cases" in text
+    page = (output / "report" / "index.html").read_text()
+    assert "predicted by a network" in page
+    assert "a tiny network for tests" in page
+    assert str(tmp_path) not in page
+
+
+def test_a_test_case_that_is_named_trains_by_its_image_alone_and_no_atlas_is_needed(
+    invoke: Invoke, make_cohort: MakeCohort, recipe: Callable[..., Path], tmp_path: Path
+) -> None:
+    cohort, output = with_test_case(make_cohort(cases=4, labelled=4), "c4"), tmp_path / "out"
+    status, _, errors = invoke(*run(cohort, output, recipe(), "--cases", "c3,c4"))
+    assert status == 0, errors
+    assert set(record(output).inputs) == {"c3.image", "c4.image"}
+    assert "**label maps**: none" in (output / "models" / "tiny" / "README.md").read_text()
+
+
+def test_affine_alignment_is_done_once_for_all_recipes_and_each_keeps_its_model(
+    invoke: Invoke, make_cohort: MakeCohort, recipe: Callable[..., Path], tmp_path: Path
+) -> None:
+    cohort, output = make_cohort(cases=3), tmp_path / "out"
+    first = recipe("alignment: affine\n")
+    assert invoke(*run(cohort, output, first))[0] == 0
+    aligned = {path: path.stat().st_mtime_ns for path in (output / "work" / "aligned").glob("*.h5")}
+    assert {path.name for path in aligned} == {"c2_xfm.h5", "c3_xfm.h5"}
+    assert {"c1.image", "c2.alignment", "c3.alignment"} < set(record(output).inputs)
+
+    weights = output / "models" / "tiny" / "weights.safetensors"
+    time_of_first = weights.stat().st_mtime_ns
+    second = recipe("alignment: affine\nlearning_rate: 0.01\n", name="other")
+    assert invoke(*run(cohort, output, second))[0] == 0
+    assert invoke(*run(cohort, output, first))[0] == 0
+    assert weights.stat().st_mtime_ns == time_of_first
+    assert (output / "models" / "other" / "weights.safetensors").read_bytes() != weights.read_bytes()
+    assert {path: path.stat().st_mtime_ns for path in aligned} == aligned
+
+
+def test_killed_in_training_and_run_again_gives_the_weights_of_an_undisturbed_run(
+    invoke: Invoke, make_cohort: MakeCohort, recipe: Callable[..., Path], tmp_path: Path, prefect_api: str
+) -> None:
+    cohort, path = make_cohort(cases=3), recipe(steps=120)
+    killed, undisturbed = tmp_path / "killed", tmp_path / "undisturbed"
+    environment = {**os.environ, "PREFECT_API_URL": prefect_api, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", PATCHED, *map(str, run(cohort, killed, path))]
+    child = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    end = time.monotonic() + 60
+    while not list(killed.glob("work/training/*.pt")) and child.poll() is None and time.monotonic() < end:
+        time.sleep(0.002)
+    child.send_signal(signal.SIGKILL)
+    assert child.wait() == -signal.SIGKILL, "the run ended before it could be killed"
+    assert Manifest(killed).cases("train") == []
+    assert "a rerun would do: train" in invoke("status", "--output", killed)[1]
+
+    status, _, errors = invoke(*run(cohort, killed, path))
+    assert status == 0, errors
+    assert "done before" in errors
+    assert invoke(*run(cohort, undisturbed, path))[0] == 0
+    weights = [output / "models" / "tiny" / "weights.safetensors" for output in (killed, undisturbed)]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+    curves = [output / "models" / "tiny" / "curve.tsv" for output in (killed, undisturbed)]
+    assert curves[0].read_bytes() == curves[1].read_bytes()
+    assert not list(killed.rglob(".tmp-*"))
+
+
+def test_one_bad_image_does_not_stop_the_training(
+    invoke: Invoke, make_cohort: MakeCohort, recipe: Callable[..., Path], tmp_path: Path
+) -> None:
+    cohort, output = make_cohort(cases=4), tmp_path / "out"
+    (cohort / "images" / "c4.nii.gz").write_bytes(b"no image")
+    status, text, errors = invoke(*run(cohort, output, recipe()))
+    assert status == 3
+    assert "3 done, 0 failed, 1 set aside" in text
+    assert "c4: " in errors
+    assert set(record(output).inputs) == {"c1.image", "c2.image", "c3.image"}
+
+
+def test_a_training_that_diverges_leaves_no_model_and_says_at_which_case(
+    invoke: Invoke,
+    make_cohort: MakeCohort,
+    recipe: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def diverge(*_: object, **__: object) -> None:
+        raise TrainingDivergedError("the loss of c1 onto c2 was nan at step 3; the last checkpoint is kept")
+
+    monkeypatch.setattr("tasks.train_registration.train_registration", diverge)
+    output = tmp_path / "out"
+    status, _, errors = invoke(*run(make_cohort(cases=2), output, recipe()))
+    assert status == 1
+    assert "error: no model was trained: the loss of c1 onto c2 was nan at step 3" in errors
+    assert not (output / "models").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "more", "sentence"),
+    [
+        (None, [], "unknown recipe 'tyni'; the nearest known one is"),
+        ("stesp: 3\n", [], "unknown key stesp; the nearest known key is steps"),
+        ("supervision: labels\n", ["--atlases", "c1"], "name two cases or more with --atlases, got 1"),
+        ("pairs: within\n", [], "no subject has two"),
+        ("", ["--cases", "c9"], "c9"),
+    ],
+)
+def test_wrong_calls_are_refused_before_anything_starts(
+    invoke: Invoke,
+    make_cohort: MakeCohort,
+    recipe: Callable[..., Path],
+    tmp_path: Path,
+    text: str | None,
+    more: list[str],
+    sentence: str,
+) -> None:
+    output = tmp_path / "out"
+    name = "tyni" if text is None else recipe(text)
+    status, _, errors = invoke(*run(make_cohort(cases=2), output, name, *more))
+    assert status == 2
+    assert sentence in errors
+    assert not output.exists()
