@@ -52,8 +52,8 @@ def test_a_recipe_comes_back_from_its_plain_data() -> None:
     ("text", "sentence"),
     [
         ("stesp: 5", "unknown key stesp; the nearest known key is steps"),
-        ("similarity: {name: lncc, optoins: {}}", "unknown key similarity.optoins; the nearest known key is"),
-        ("regularisers: [{name: diffusion, wieght: 2}]", "the nearest known key is regularisers.0.weight"),
+        ("similarity: {name: lncc, option: {}}", "unknown key similarity.option; the nearest known key is"),
+        ("regularisers: [{name: diffusion, weights: 2}]", "the nearest known key is regularisers.0.weight"),
         ("warps: {warp_voxel: 2}", "the nearest known key is warps.warp_vox"),
         ("augmentation: {noize: 1}", "the nearest known key is augmentation.noise"),
         ("batch: 1", "batch must be a whole number, 2 or more, got 1"),
