@@ -15,11 +15,10 @@ SQUARINGS = 7
 
 
 class _Stage(nn.Module):
-    """Images of one resolution, `scale` voxels a cell, and the velocity so far, to what is added to it."""
+    """Images of one resolution and the velocity so far, on cells of `factor` of its voxels, to what is added to it."""
 
-    def __init__(self, ndim: int, scale: int, field: int, first: bool, widths: Sequence[int]) -> None:
+    def __init__(self, ndim: int, factor: int, first: bool, widths: Sequence[int]) -> None:
         super().__init__()
-        self.scale = scale
         self.body = Body(
             ndim,
             2,
@@ -27,7 +26,7 @@ class _Stage(nn.Module):
             decoder=tuple(reversed(widths)),
             half=widths[0],
             last=(widths[0],),
-            factor=field // scale,
+            factor=factor,
         )
         self.join = convolution(ndim, widths[0] + (0 if first else ndim), widths[0])
         self.act = nn.LeakyReLU(0.2)
@@ -70,21 +69,21 @@ class LapIRN(RegistrationNet):
         super().__init__(ndim)
         if not widths or not all(widths):
             raise ValueError(f"widths must hold channels for a stage at least, got {widths}")
-        scales = [2**power for power in reversed(range(len(widths)))]
-        self.cells = [max(2, scale) for scale in scales]
+        self.scales = [2**power for power in reversed(range(len(widths)))]
+        self.cells = [max(2, scale) for scale in self.scales]
         self.stages = nn.ModuleList(
-            _Stage(ndim, scale, cell, index == 0, own)
-            for index, (scale, cell, own) in enumerate(zip(scales, self.cells, widths, strict=True))
+            _Stage(ndim, cell // scale, index == 0, own)
+            for index, (scale, cell, own) in enumerate(zip(self.scales, self.cells, widths, strict=True))
         )
 
     def register_pair(self, fixed: Tensor, moving: Tensor, inverse: bool) -> Registered:
         """Velocity of all stages, and its flow."""
         shape, field = fixed.shape[2:], None
         levels: list[Level] = []
-        for stage, cell, before in zip(self.stages, self.cells, [0, *self.cells], strict=False):
-            ours, theirs = (coarser(image, stage.scale) for image in (fixed, moving))
+        for stage, scale, cell, before in zip(self.stages, self.scales, self.cells, [0, *self.cells], strict=False):
+            ours, theirs = (coarser(image, scale) for image in (fixed, moving))
             if field is not None:
-                theirs = self._moved(theirs, levels[-1].displacement_vox, before // stage.scale)
+                theirs = self._moved(theirs, levels[-1].displacement_vox, before // scale)
                 field = _finer(field, before // cell, [-(-side // cell) for side in shape])
             field = stage(torch.cat([ours, theirs], 1), field)
             with full_precision(fixed):
