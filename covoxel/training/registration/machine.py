@@ -9,7 +9,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from covoxel.training.registration.objective import Objective, Scored
+from covoxel.training.registration.objective import Objective, Scored, Sealed
 from covoxel.training.registration.pairs import Pairs
 from covoxel.training.registration.recipe import Recipe
 
@@ -141,7 +141,7 @@ class Machine:
         rank, world = self.fabric.global_rank, self.fabric.world_size
         mine = pairs.rows(slice(rank, None, world))
         for chunk in self.slices(len(mine)):
-            parts = self._module(mine.rows(chunk).tensors())
+            parts = self._module(Sealed(mine.rows(chunk)))
             watch(slice(rank + chunk.start * world, rank + chunk.stop * world, world), parts)
             loss = torch.stack(list(parts.values())).sum() * world / len(pairs)
             self.fabric.backward(loss)

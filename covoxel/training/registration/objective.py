@@ -159,19 +159,26 @@ class Objective:
         return said.whole.displacement_vox.chunk(2)
 
 
-class Scored(nn.Module):
-    """A network and its objective as one module, from the tensors of pairs to the parts of their loss.
+class Sealed:
+    """Pairs that Fabric hands on as they are: it would turn images and masks to half precision."""
 
-    What Fabric wraps: whatever a network returns, tensors go in and tensors come out, in one call.
+    def __init__(self, pairs: Pairs) -> None:
+        self.pairs = pairs
+
+
+class Scored(nn.Module):
+    """A network and its objective as one module, from pairs to the parts of their loss.
+
+    What Fabric wraps: whatever a network returns, tensors come out, in one call.
     """
 
     def __init__(self, network: nn.Module, objective: Objective) -> None:
         super().__init__()
         self.network, self.objective = network, objective
 
-    def forward(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Parts of the loss, each `(batch,)` float32, of the tensors of `Pairs`."""
-        return self.objective(self.network, Pairs(**tensors))
+    def forward(self, sealed: Sealed) -> dict[str, Tensor]:
+        """Parts of the loss, each `(batch,)` float32."""
+        return self.objective(self.network, sealed.pairs)
 
 
 def _error(displacement_vox: Tensor, truth_vox: Tensor, mask: Tensor) -> Tensor:

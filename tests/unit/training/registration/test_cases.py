@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tests.unit.training.registration.toys import shifted_cases
 
 from covoxel.training.registration.cases import TrainingCase, check_cases, fingerprint
+from tests.unit.training.registration.toys import shifted_cases
 
 CASES = shifted_cases((6, 7), 2, labelled=True)
 
