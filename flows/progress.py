@@ -98,17 +98,17 @@ def _step_bar(console: Console, stage: str) -> Iterator[Callable[[int, int, floa
 
 @contextmanager
 def _step_lines(stage: str) -> Iterator[Callable[[int, int, float], None]]:
-    first, last = None, 0.0
+    first: tuple[int, float] | None = None
+    last = 0.0
 
     def tell(done: int, total: int, loss: float) -> None:
         nonlocal first, last
         now = time.monotonic()
         if first is None:
-            first = (now, done)
+            first, last = (done, now), now
             log.info("%s: %d steps%s", stage, total, f", {done - 1} done before" if done > 1 else "")
-        if done == total or now - last > SECONDS_BETWEEN_LINES:
-            last = now
-            each = (now - first[0]) / max(1, done - first[1])
+        elif done == total or now - last > SECONDS_BETWEEN_LINES:
+            last, each = now, (now - first[1]) / (done - first[0])
             log.info("%s: step %d of %d, loss %.4g, %.2f s a step", stage, done, total, loss, each)
 
     yield tell

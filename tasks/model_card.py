@@ -107,7 +107,8 @@ def _training(facts: CardFacts) -> str:
     kept = f"Kept are the weights of step {trained.best_step}."
     said = f"{trained.step} steps of {facts.recipe.batch} pairs; it {ended}. {kept}"
     notes = "".join(f"\n- {note}" for note in trained.notes)
-    return f"## Training\n\n{said}{notes}\n\n{_table(trained.curve)}\n\nThe whole curve is in `curve.tsv`."
+    shown = [name for name in trained.curve.columns if name in ("step", "loss") or name.startswith("validation")]
+    return f"## Training\n\n{said}{notes}\n\n{_table(trained.curve[shown])}\n\nThe whole curve is in `curve.tsv`."
 
 
 def _use(facts: CardFacts) -> str:

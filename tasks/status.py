@@ -5,11 +5,13 @@ from pathlib import Path
 
 from covoxel.io import read_table
 from covoxel.manifest import FolderLock
-from tasks.call import CallError
+from tasks.call import Call, CallError
 from tasks.last_call import last_call
 from tasks.layout import Layout
+from tasks.recipe import find_recipe, load_recipe
 from tasks.rerun import NOT_YET, NOTHING, plan
 from tasks.settings import SettingsError
+from tasks.train_registration import trained, trained_on
 
 
 def status_lines(output: Path) -> list[str]:
@@ -23,7 +25,9 @@ def status_lines(output: Path) -> list[str]:
     layout = Layout(output)
     states = _states(layout)
     try:
-        reruns, trouble = plan(last_call(output)), None
+        call = last_call(output)
+        states = _trained_on(call) | states
+        reruns, trouble = plan(call), None
     except (CallError, SettingsError) as error:
         if not layout.call.is_file():
             raise
@@ -41,6 +45,14 @@ def status_lines(output: Path) -> list[str]:
     if holder:
         lines.append(f"a run is in progress (process {holder})")
     return lines
+
+
+def _trained_on(call: Call) -> dict[str, tuple[str, str]]:
+    """Cases on which the network of a call was trained."""
+    if call.recipe is None:
+        return {}
+    record = trained(call.output, load_recipe(find_recipe(call.recipe)).name)
+    return {} if record is None else dict.fromkeys(trained_on(record), ("trained on", ""))
 
 
 def _states(layout: Layout) -> dict[str, tuple[str, str]]:

@@ -10,6 +10,7 @@ from covoxel.io import write_json, write_table
 from covoxel.manifest import Record
 from covoxel.metrics import summarise
 from tasks.study import Study
+from tasks.train_registration import STAGE, job_name
 
 CASE_COLUMNS = ["id", "role", "status", "reason", "predicted_quality", "rule", "flags"]
 VOLUME_COLUMNS = ["id", "label", "structure", "volume_mm3", "confidence"]
@@ -168,7 +169,7 @@ def flags_of(study: Study, case: str) -> list[str]:
 
 def _training(study: Study) -> dict[str, Any]:
     """Where the network is that this run trained or found trained, and how that went."""
-    record = None if study.recipe is None else study.record("train", f"@{study.recipe.name}")
+    record = None if study.recipe is None else study.record(STAGE, job_name(study.recipe.name))
     if record is None or study.recipe is None:
         return {}
     facts = record.facts

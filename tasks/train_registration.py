@@ -10,6 +10,7 @@ import torch
 from prefect import task
 
 from covoxel.io import read_image, read_labels, read_transform, write_table, write_text
+from covoxel.manifest import Manifest, Record
 from covoxel.spatial import Image
 from covoxel.training.registration import (
     Frame,
@@ -142,7 +143,7 @@ def train_jobs(study: Study, tell: Tell | None = None) -> list[TrainJob]:
         return []
     return [
         TrainJob(
-            job_name(study.recipe),
+            job_name(study.recipe.name),
             study.call.output,
             study.device,
             files={case: _files(study, case) for case in ids},
@@ -154,9 +155,19 @@ def train_jobs(study: Study, tell: Tell | None = None) -> list[TrainJob]:
     ]
 
 
-def job_name(recipe: Recipe) -> str:
-    """What stands for the id of a case in the record of a training: no id begins so."""
-    return f"@{recipe.name}"
+def job_name(recipe: str) -> str:
+    """What stands for the id of a case in the record of a training by that recipe: no id begins so."""
+    return f"@{recipe}"
+
+
+def trained(output: Path, recipe: str) -> Record | None:
+    """Record of the training by a recipe in an output folder, if it has ended."""
+    return Manifest(output).read(STAGE, job_name(recipe))
+
+
+def trained_on(record: Record) -> list[str]:
+    """Ids of the cases whose image trained a network."""
+    return [name.removesuffix(".image") for name in record.inputs if name.endswith(".image")]
 
 
 def require_model(study: Study) -> None:

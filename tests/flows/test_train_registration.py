@@ -99,7 +99,7 @@ def test_a_network_is_trained_by_labels_once_and_then_labels_the_cohort(
     before = {path: path.stat().st_mtime_ns for path in model.iterdir()}
     assert invoke(*call)[:2] == (status, text)
     assert {path: path.stat().st_mtime_ns for path in model.iterdir()} == before
-    assert "c3\tnot done yet\ta rerun would do: nothing" in invoke("status", "--output", output)[1]
+    assert "c3\ttrained on\ta rerun would do: nothing" in invoke("status", "--output", output)[1]
 
     settings = tmp_path / "use.yaml"
     settings.write_text(f"register: {{engine: learned, model: {model}}}\nfuse: {{rule: majority}}\n")
@@ -146,7 +146,7 @@ def test_affine_alignment_is_done_once_for_all_recipes_and_each_keeps_its_model(
 def test_killed_in_training_and_run_again_gives_the_weights_of_an_undisturbed_run(
     invoke: Invoke, make_cohort: MakeCohort, recipe: Callable[..., Path], tmp_path: Path, prefect_api: str
 ) -> None:
-    cohort, path = make_cohort(cases=3), recipe(steps=120)
+    cohort, path = make_cohort(cases=3), recipe(steps=60)
     killed, undisturbed = tmp_path / "killed", tmp_path / "undisturbed"
     environment = {**os.environ, "PREFECT_API_URL": prefect_api, "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-c", PATCHED, *map(str, run(cohort, killed, path))]
@@ -157,7 +157,7 @@ def test_killed_in_training_and_run_again_gives_the_weights_of_an_undisturbed_ru
     child.send_signal(signal.SIGKILL)
     assert child.wait() == -signal.SIGKILL, "the run ended before it could be killed"
     assert Manifest(killed).cases("train") == []
-    assert "a rerun would do: train" in invoke("status", "--output", killed)[1]
+    assert "c2\tnot done yet\ta rerun would do: train" in invoke("status", "--output", killed)[1]
 
     status, _, errors = invoke(*run(cohort, killed, path))
     assert status == 0, errors
