@@ -180,7 +180,14 @@ def _facts(folder: Path) -> _Facts:
     except OSError as error:
         raise ModelError(f"model {folder}: {FACTS} cannot be read: {error.strerror}") from None
     except ValidationError as error:
-        raise ModelError(f"model {folder}: {FACTS}: {explain(error, _Facts)}") from None
+        raise ModelError(f"model {folder}: {FACTS}: {_explain(error)}") from None
+
+
+def _explain(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    if first["type"] == "missing":
+        return f"{first['loc'][0]} is missing"
+    return explain(error, _Facts) if first["loc"] else "the file is no JSON mapping"
 
 
 def _recipe(folder: Path) -> Recipe:

@@ -29,14 +29,14 @@ class BoundedNetwork:
         The network.
     shape
         Sides of the images.
-    device
-        Where they lie.
+    devices
+        Where to run, and where else once that is too small for the smallest tile.
     """
 
-    def __init__(self, model: PairModel, shape: Sequence[int], device: torch.device) -> None:
-        self.model, self.shape, self.device = model, tuple(shape), device
+    def __init__(self, model: PairModel, shape: Sequence[int], devices: Sequence[torch.device]) -> None:
+        self.model, self.shape, self.devices = model, tuple(shape), list(devices)
         self.tile = self.shape
-        working = _WORKING_BYTES.get(device.type, _WORKING_BYTES["cpu"])
+        working = _WORKING_BYTES.get(devices[0].type, _WORKING_BYTES["cpu"])
         self.pairs = max(1, working // (model.bytes_per_voxel * torch.Size(shape).numel()))
         self._said: set[str] = set()
 
@@ -63,7 +63,7 @@ class BoundedNetwork:
     def _attempt(self, fixed: Tensor, moving: Tensor) -> Tensor | None:
         """None if memory ran out; what was allocated is free when this returns."""
         try:
-            both = fixed.expand_as(moving).to(self.device), moving.to(self.device)
+            both = fixed.expand_as(moving).to(self.devices[0]), moving.to(self.devices[0])
             found = self.model.displacement(*both) if self.tile == self.shape else self._in_tiles(*both)
             return found.to(moving.device, torch.float32)
         except (MemoryError, RuntimeError) as error:
@@ -72,7 +72,7 @@ class BoundedNetwork:
             return None
 
     def _retreat(self, pairs: int) -> None:
-        if self.device.type == "cuda":
+        if self.devices[0].type == "cuda":
             torch.cuda.empty_cache()
         if pairs > 1:
             self.pairs = pairs // 2
@@ -83,7 +83,7 @@ class BoundedNetwork:
             self.tile = (*self.tile[:axis], side, *self.tile[axis + 1 :])
             self._say("not enough memory for a pair of this size: it is taken in overlapping tiles")
         else:
-            self.device, self.tile = torch.device("cpu"), self.shape
+            self.devices, self.tile = self.devices[1:], self.shape
             self._say("not enough memory on the device for a tile of a pair: the CPU takes over")
 
     def _say(self, remark: str) -> None:
@@ -97,7 +97,7 @@ class BoundedNetwork:
         return max(_SMALLEST_TILE, self.model.smallest_side)
 
     def _is_last_resort(self) -> bool:
-        return self.device.type == "cpu" and self.pairs == 1 and max(self.tile) <= self._smallest_tile
+        return len(self.devices) == 1 and self.pairs == 1 and max(self.tile) <= self._smallest_tile
 
     def _in_tiles(self, fixed: Tensor, moving: Tensor) -> Tensor:
         """Displacement of overlapping tiles, blended where they overlap; each tile is registered by itself."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from torch import Tensor, no_grad
+from torch import Tensor, device, no_grad
 
 from covoxel.registration.alignment import align
 from covoxel.registration.base import ENGINES, MovingBatch, PairError
@@ -46,7 +46,8 @@ def learned(
     """
     work = WorkGrid.of(fixed.grid, model)
     start = align(fixed, moving, alignment or model.alignment)
-    network = BoundedNetwork(model, work.grid.shape, moving.data.device)
+    devices = dict.fromkeys((moving.data.device, device("cpu")))
+    network = BoundedNetwork(model, work.grid.shape, list(devices))
     with no_grad():
         displacement_vox = network(*work.images(fixed, moving, start))
     _check_finite(displacement_vox, moving)

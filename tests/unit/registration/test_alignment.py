@@ -1,0 +1,47 @@
+"""Alignment before a network: what the headers say, middle on middle, or an affine transform."""
+
+import numpy as np
+import pytest
+import torch
+
+from covoxel.registration.alignment import align
+from covoxel.registration.base import MovingBatch
+from covoxel.spatial import Grid, Image
+
+
+def test_headers_are_trusted_by_none() -> None:
+    grids = [Grid.from_spacing((9, 8, 7)).cropped([3, -1, 2], (6, 6, 6)), Grid.from_spacing((5, 5, 5), 2.0)]
+    fixed = Image(torch.rand(9, 8, 7), Grid.from_spacing((9, 8, 7)))
+    batch = MovingBatch.of([Image(torch.rand(grid.shape), grid) for grid in grids], "cpu")
+    assert all(np.array_equal(found.moving_from_fixed, np.eye(4)) for found in align(fixed, batch, "none"))
+
+
+@pytest.mark.parametrize(
+    ("shape", "spacing_mm", "whole"),
+    [((9, 8), 1.0, True), ((12, 8), 1.0, True), ((12, 11), 1.0, True), ((12, 8), 1.5, False), ((6, 4), 2.0, False)],
+)
+def test_middle_comes_onto_middle_and_equal_voxels_onto_voxels(
+    shape: tuple[int, ...], spacing_mm: float, whole: bool
+) -> None:
+    fixed = Image(torch.rand(9, 8), Grid.from_spacing((9, 8)))
+    grid = Grid.from_spacing(shape, spacing_mm).cropped([40, -30], shape)
+    (found,) = align(fixed, MovingBatch.of([Image(torch.rand(shape), grid)], "cpu"), "centre")
+    first = grid.to_voxel(found.map(fixed.grid.to_ras([[0.0, 0.0]])))
+    assert np.allclose(first, np.round(first), atol=1e-9) == whole
+    away = found.map(fixed.grid.centre_ras[None])[0] - grid.centre_ras
+    assert np.abs(away).max() <= (0.5 if whole else 0) + 1e-9
+    np.testing.assert_array_equal(found.moving_from_fixed[:2, :2], np.eye(2))
+
+
+def test_voxels_fall_on_voxels_of_a_flipped_image_too() -> None:
+    fixed = Image(torch.rand(9, 8), Grid.from_spacing((9, 8), (1.0, 2.0)))
+    flipped = Grid((11, 12), [[0, -1.0, 40], [2.0, 0, 3], [0, 0, 1]])
+    (found,) = align(fixed, MovingBatch.of([Image(torch.rand(11, 12), flipped)], "cpu"), "centre")
+    first = flipped.to_voxel(found.map(fixed.grid.to_ras([[0.0, 0.0], [1.0, 0.0]])))
+    np.testing.assert_allclose(first, np.round(first), atol=1e-9)
+
+
+def test_an_unknown_alignment_is_refused() -> None:
+    image = Image(torch.rand(9, 8), Grid.from_spacing((9, 8)))
+    with pytest.raises(ValueError, match="alignment must be none, centre or affine, got 'center'"):
+        align(image, MovingBatch.of([image], "cpu"), "center")  # type: ignore[arg-type]
