@@ -1,14 +1,16 @@
 """Loop: step after step, judged now and then, saved now and then, until the steps or the patience are used up."""
 
+from __future__ import annotations
+
 import copy
 import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from covoxel.training.averaging import follow, kept_after
@@ -29,6 +31,9 @@ from covoxel.training.registration.terms import Terms
 from covoxel.training.registration.validation import Validation
 from covoxel.training.registration.warps import synthetic_pairs
 from covoxel.training.seeds import generator, seed_of
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,19 +129,21 @@ class _Training:
         """Parts of the loss of each pair, after their gradient was left in the network."""
         torch.manual_seed(seed_of(self.recipe.seed, "network", step))
         self.network.train()
-        said: list[tuple[slice, dict[str, Tensor]]] = []
-        self.machine.gradients(self._pairs(chosen, step), lambda rows, parts: said.append((rows, parts)))
         result: dict[str, list[float]] = {}
-        for rows, parts in said:
-            names = chosen[rows]
+
+        def watch(rows: slice, parts: dict[str, Tensor]) -> None:
             for name, values in parts.items():
-                numbers = values.tolist()
-                for pair, number in zip(names, numbers, strict=True):
-                    if not math.isfinite(number):
-                        self._diverged(name, number, [pair])
-                only = [n for pair, n in zip(names, numbers, strict=True) if name != "labels" or pair.labelled]
-                result.setdefault(name, []).extend(only)
+                result.setdefault(name, []).extend(self._finite(name, values.tolist(), chosen[rows]))
+
+        self.machine.gradients(self._pairs(chosen, step), watch)
         return result
+
+    def _finite(self, name: str, numbers: list[float], pairs: list[Chosen]) -> list[float]:
+        """The numbers of the pairs that have such a part of the loss, if they are finite."""
+        for pair, number in zip(pairs, numbers, strict=True):
+            if not math.isfinite(number):
+                self._diverged(name, number, [pair])
+        return [n for pair, n in zip(pairs, numbers, strict=True) if name != "labels" or pair.labelled]
 
     def _pairs(self, chosen: list[Chosen], step: int) -> Pairs:
         source = generator(self.recipe.seed, "change", step)

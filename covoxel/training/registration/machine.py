@@ -1,17 +1,21 @@
 """Machine: where a network is trained, in which precision and how many pairs at once; goes smaller when memory ends."""
 
+from __future__ import annotations
+
 import copy
 import logging
 from collections.abc import Callable
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from covoxel.training.registration.objective import Objective, Scored, Sealed
 from covoxel.training.registration.pairs import Pairs
 from covoxel.training.registration.recipe import Recipe
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 _LOG = logging.getLogger(__name__)
 
@@ -22,6 +26,8 @@ T = TypeVar("T")
 
 def make_fabric(device: torch.device, precision: Precision, devices: int = 1) -> Fabric:
     """Fabric for one device, or for `devices` of its kind."""
+    from lightning_fabric import Fabric  # takes seconds, and is needed by nothing else
+
     accelerator = "cpu" if device.type == "cpu" else device.type
     if devices > 1:
         return Fabric(accelerator=accelerator, devices=devices, strategy="ddp_spawn", precision=precision)
@@ -135,7 +141,7 @@ class Machine:
         pairs
             Of the whole batch; with several devices each takes its share.
         watch
-            Told the parts of the loss, on their device, and of which pairs they are.
+            Told the parts of the loss, and of which pairs they are, before there are gradients of them; may raise.
         """
         self.optimiser.zero_grad(set_to_none=True)
         rank, world = self.fabric.global_rank, self.fabric.world_size

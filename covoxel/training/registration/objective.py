@@ -61,11 +61,11 @@ class Objective:
 
     def _one_way(self, pairs: Pairs, answer: Answer) -> dict[str, Tensor]:
         with _full_precision(pairs.fixed):
-            parts = {"regularity": self._irregularity(pairs, answer)}
             if pairs.truth_vox is None:
-                parts |= self._agreement(pairs, answer.whole)
+                parts = self._agreement(pairs, answer.whole)
             else:
-                parts["warps"] = _error(answer.whole.displacement_vox, pairs.truth_vox, pairs.fixed_mask)
+                parts = {"warps": _error(answer.whole.displacement_vox, pairs.truth_vox, pairs.fixed_mask)}
+            parts["regularity"] = self._irregularity(pairs, answer)
             if self.recipe.level_weight and answer.coarser:
                 levels = [self._level(pairs, level) for level in answer.coarser]
                 parts["levels"] = self.recipe.level_weight * torch.stack(levels).sum(0)
@@ -86,7 +86,12 @@ class Objective:
         return parts
 
     def _irregularity(self, pairs: Pairs, answer: Answer) -> Tensor:
+        """Regularisers of the whole field; not a number where the field is not, which no mask may hide.
+
+        Backward at coordinates that are not finite would be the end of the process on a CPU.
+        """
         total = self.terms.irregularity(answer.whole)
+        total = total + 0 * answer.whole.displacement_vox.detach().flatten(1).sum(1)
         if not self.terms.has_affine:
             return total
         shape = pairs.fixed.shape[2:]

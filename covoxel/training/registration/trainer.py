@@ -1,14 +1,15 @@
 """Training of a registration network; can be killed at any time and taken up where the last checkpoint is."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import torch
-from lightning_fabric import Fabric
 from torch import nn
 
 from covoxel.training.progress import Progress
@@ -16,8 +17,15 @@ from covoxel.training.registration.answer import Staged, stages_of
 from covoxel.training.registration.cases import TrainingCase, check_cases
 from covoxel.training.registration.loop import Call, Files, work
 from covoxel.training.registration.machine import Precision, make_fabric
+from covoxel.training.registration.objective import PARTS
 from covoxel.training.registration.recipe import Recipe
 from covoxel.training.registration.state import State
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+_PARTS = ("loss", *PARTS)
+_CURVE = ("step", "learning_rate", *_PARTS, *(f"validation_{part}" for part in _PARTS))
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,7 +137,8 @@ def train_registration(
     if isinstance(network, Staged) and stages_of(network) > 1:
         network.train_stage(None)
     network.load_state_dict(state.best)
-    curve = pd.DataFrame(state.curve)
+    columns = [name for name in _CURVE if any(name in row for row in state.curve)]
+    curve = pd.DataFrame(state.curve, columns=columns)
     return TrainedRegistration(
         network.cpu().eval(), curve, state.done, state.best_step, state.stopped_early, tuple(state.notes)
     )
