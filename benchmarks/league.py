@@ -30,7 +30,7 @@ NOTES = (
     "  too; warps: synthetic warps of the images, which are known.",
     "dice: of one atlas alone, all atlases x cases, mean over the structures; p5, minimum: over the pairs. low, high:",
     "  bootstrap interval of the mean, 95 %, cases drawn again with all their atlases. Background is never counted.",
-    "Labels are warped once, each label's indicator linearly, and the largest wins (all methods); hd95_mm likewise.",
+    "labels: how they are warped; once, each label's indicator linearly, and the largest wins. hd95_mm likewise.",
     "folds_percent: determinant <= 0 by central differences; digital_percent: no digital diffeomorphism (all forward",
     "  and backward differences); ndv_percent: volume turned inside out. All voxels of the fixed grid, mean of pairs.",
     "locally_weighted, joint_label_fusion: Dice of the labels fused from the warps of all atlases, mean over cases.",

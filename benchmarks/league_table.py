@@ -53,6 +53,7 @@ def row_of(entry: Entry, seed: int) -> dict[str, object]:
     return {
         "method": entry.method.name,
         "supervision": entry.supervision or "none",
+        "labels": "linear indicators",
         "dice": tails.mean,
         "low": low,
         "high": high,
