@@ -67,7 +67,7 @@ def work(fabric: Fabric, call: Call, files: Files) -> State:
             training.run()
         finally:
             training.logs.close()
-    return training.state
+    return training.state.portable() if several else training.state
 
 
 class _Training:
@@ -170,7 +170,7 @@ class _Training:
 
     def _tally(self, parts: dict[str, list[float]], rate: float) -> float:
         """Add the losses of a step to those since the last judgement; the mean loss of the step."""
-        loss = sum(math.fsum(values) for values in parts.values()) / self.recipe.batch
+        loss = sum(math.fsum(values) for values in parts.values()) / len(parts["regularity"])  # every pair has that
         self._add("loss", [loss])
         for name, values in parts.items():
             self._add(name, values)

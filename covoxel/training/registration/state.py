@@ -2,7 +2,7 @@
 
 import json
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,11 +47,15 @@ class State:
     sums: dict[str, float] = field(default_factory=dict)
     curve: list[dict[str, float]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    best: dict[str, Tensor] = field(default_factory=dict)
+    best: dict[str, Any] = field(default_factory=dict)
 
     def numbers(self) -> dict[str, Any]:
         """All but the weights."""
         return {name: value for name, value in vars(self).items() if name != "best"}
+
+    def portable(self) -> "State":
+        """The same with arrays for tensors, whose memory would go with the process that made them."""
+        return replace(self, best={name: value.numpy() for name, value in self.best.items()})
 
     def note(self, sentence: str) -> None:
         """Keep a sentence, once."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import torch
@@ -19,10 +19,6 @@ from covoxel.training.registration.loop import Call, Files, work
 from covoxel.training.registration.machine import Precision, make_fabric
 from covoxel.training.registration.objective import PARTS
 from covoxel.training.registration.recipe import Recipe
-from covoxel.training.registration.state import State
-
-if TYPE_CHECKING:
-    from lightning_fabric import Fabric
 
 _PARTS = ("loss", *PARTS)
 _CURVE = ("step", "learning_rate", *_PARTS, *(f"validation_{part}" for part in _PARTS))
@@ -91,7 +87,9 @@ def train_registration(
         Of the frame, along each axis; by default voxels are cubes with sides of 1.
     device, precision, devices
         Where to compute, how precisely, and on how many devices, which share each batch. Several are processes of
-        their own: call it from a module that can be imported, with a `progress` that can be pickled.
+        their own: call it from a module that can be imported, with a `progress` that can be pickled; an error of one
+        of them ends all, as a `torch.multiprocessing.ProcessRaisedException`. The curve is then of the pairs of the
+        first device.
     checkpoint
         File of the state, written when `checkpoint_seconds` have passed and at the end. If it exists, training goes
         on from there, and ends with the same bits (on a CPU, with the same number of threads) as if it had not been
@@ -119,10 +117,10 @@ def train_registration(
     -----
     Every step draws from generators that its own number seeds, so nothing of theirs needs to be kept.
     """
-    if devices < 1 or checkpoint_seconds < 0:
-        raise ValueError(
-            f"devices must be 1 or more and checkpoint_seconds not negative, got {devices}, {checkpoint_seconds}"
-        )
+    if not 1 <= devices <= recipe.batch:
+        raise ValueError(f"devices must be from 1 to the batch, {recipe.batch}, got {devices}")
+    if checkpoint_seconds < 0:
+        raise ValueError(f"checkpoint_seconds must not be negative, got {checkpoint_seconds}")
     if recipe.supervision == "labels" and values < 2:
         raise ValueError(f"values must be 2 or more for supervision 'labels' (background is one), got {values}")
     values = values if recipe.supervision == "labels" else 0
@@ -133,21 +131,16 @@ def train_registration(
     call = Call(network, cases, recipe, values, _spacing(cases[0], spacing_mm))
     files = Files(checkpoint, checkpoint_seconds, logs, progress)
     fabric = make_fabric(torch.device(device), precision, devices)
-    state = _launch(fabric, call, files) if devices > 1 else work(fabric, call, files)
+    job = partial(work, call=call, files=files)
+    state = fabric.launch(job) if devices > 1 else job(fabric)
     if isinstance(network, Staged) and stages_of(network) > 1:
         network.train_stage(None)
-    network.load_state_dict(state.best)
+    network.load_state_dict({name: torch.as_tensor(value) for name, value in state.best.items()})
     columns = [name for name in _CURVE if any(name in row for row in state.curve)]
     curve = pd.DataFrame(state.curve, columns=columns)
     return TrainedRegistration(
         network.cpu().eval(), curve, state.done, state.best_step, state.stopped_early, tuple(state.notes)
     )
-
-
-def _launch(fabric: Fabric, call: Call, files: Files) -> State:
-    launch: Any = fabric.launch  # its own types know no further arguments
-    state: State = launch(work, call, files)
-    return state
 
 
 def _check_sides(network: nn.Module, case: TrainingCase) -> None:

@@ -267,8 +267,8 @@ def test_others_are_left_alone() -> None:
 @pytest.mark.parametrize(
     ("change", "rule"),
     [
-        ({"devices": 0}, "devices must be 1 or more"),
-        ({"checkpoint_seconds": -1.0}, "checkpoint_seconds not negative"),
+        ({"devices": 5}, "devices must be from 1 to the batch, 4, got 5"),
+        ({"checkpoint_seconds": -1.0}, "checkpoint_seconds must not be negative"),
         ({"spacing_mm": (1.0,)}, "spacing_mm must be 2 positive numbers"),
         ({"recipe": recipe(supervision="labels")}, "values must be 2 or more for supervision 'labels'"),
         ({"cases": CASES[:1]}, "needs two cases of one subject"),
@@ -297,6 +297,19 @@ def test_images_smaller_than_the_stride_are_refused() -> None:
     network.smallest_side = 16  # type: ignore[assignment]
     with pytest.raises(ValueError, match=r"at least 16 voxels along each axis for this network, got \(12, 10\)"):
         train_registration(network, CASES, SHORT)
+
+
+@pytest.mark.slow
+def test_two_processes_train_the_same_network_as_one(tmp_path: Path) -> None:
+    how = recipe(supervision="labels", batch=5)
+    path = tmp_path / "state.pt"
+    one = train_registration(toy(), CASES, how, values=2)
+    two = train_registration(toy(), CASES, how, values=2, devices=2, checkpoint=path)
+    assert one.curve["validation_loss"].tolist() == pytest.approx(two.curve["validation_loss"].tolist())
+    for mine, theirs in zip(one.network.parameters(), two.network.parameters(), strict=True):
+        torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-4)
+    again = train_registration(toy(), CASES, how, values=2, checkpoint=path)
+    assert all(map(torch.equal, again.network.parameters(), two.network.parameters()))
 
 
 def test_covoxel_is_imported_without_lightning_and_tensorboard() -> None:
