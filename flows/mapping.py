@@ -60,9 +60,23 @@ def run_stage(
 
 
 def run_steps(study: Study, stage: str, task: Task[..., Any], jobs: Callable[..., Sequence[Job]]) -> None:
-    """Run a stage of one long job that counts its own steps; `jobs` is given the study, and whom to tell of each."""
-    with step_progress(stage) as tell:
-        run_stage(study, stage, [(task, jobs(study, tell))], shown=_unseen)
+    """Run a stage of one long job that counts its own steps; `jobs` is given the study, and whom to tell of each.
+
+    When this run is interrupted the job ends with its step, and not an hour later with its work.
+    """
+    interrupted = threading.Event()
+    with step_progress(stage) as show:
+
+        def tell(done: int, total: int, loss: float) -> None:
+            if interrupted.is_set():
+                raise InterruptedError("the run was interrupted")
+            show(done, total, loss)
+
+        try:
+            run_stage(study, stage, [(task, jobs(study, tell))], shown=_unseen)
+        except BaseException:
+            interrupted.set()
+            raise
 
 
 @contextmanager

@@ -123,6 +123,25 @@ def test_a_test_case_that_is_named_trains_by_its_image_alone_and_no_atlas_is_nee
     assert "**label maps**: none" in (output / "models" / "tiny" / "README.md").read_text()
 
 
+def test_steps_and_the_end_stand_on_the_page_of_the_run(
+    invoke: Invoke, make_cohort: MakeCohort, recipe: Callable[..., Path], tmp_path: Path
+) -> None:
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, FlowFilter, FlowFilterName
+    from prefect.client.schemas.sorting import FlowRunSort
+
+    assert invoke(*run(make_cohort(cases=2), tmp_path / "out", recipe()))[0] == 0
+    with get_client(sync_client=True) as client:
+        ours = FlowFilter(name=FlowFilterName(any_=["train-registration"]))
+        newest = client.read_flow_runs(flow_filter=ours, sort=FlowRunSort.START_TIME_DESC, limit=1)[0]
+        of_run = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[newest.id]))
+        artifacts = {item.key: item for item in client.read_artifacts(artifact_filter=of_run)}
+    assert set(artifacts) == {"check-progress", "preprocess-progress", "train-progress", "summary"}
+    assert artifacts["train-progress"].data == 100
+    assert artifacts["train-progress"].description == "train: 4 of 4 steps"
+    assert "trained for 4 steps" in str(artifacts["summary"].data)
+
+
 def test_affine_alignment_is_done_once_for_all_recipes_and_each_keeps_its_model(
     invoke: Invoke, make_cohort: MakeCohort, recipe: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -168,6 +187,26 @@ def test_killed_in_training_and_run_again_gives_the_weights_of_an_undisturbed_ru
     curves = [output / "models" / "tiny" / "curve.tsv" for output in (killed, undisturbed)]
     assert curves[0].read_bytes() == curves[1].read_bytes()
     assert not list(killed.rglob(".tmp-*"))
+
+
+def test_an_interrupted_run_ends_its_training_with_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    from flows import mapping
+
+    told: list[Callable[[int, int, float], None]] = []
+
+    def jobs(study: object, tell: Callable[[int, int, float], None]) -> list[object]:
+        told.append(tell)
+        return []
+
+    def interrupt(*_: object, **__: object) -> None:
+        told[0](1, 9, 0.5)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(mapping, "run_stage", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        mapping.run_steps(object(), "train", object(), jobs)  # type: ignore[arg-type]
+    with pytest.raises(InterruptedError):
+        told[0](2, 9, 0.5)
 
 
 def test_one_bad_image_does_not_stop_the_training(
