@@ -88,7 +88,8 @@ def _components(settings: FewShotSettings) -> tuple[str, ...]:
     network = _network(settings)
     aligned = engine == "svf" or (network is not None and network.alignment == "affine")
     before = (("n4",) if settings.preprocess.bias else ()) + (("affine",) if aligned else ())
-    similarities = (option_of(ENGINES[engine], options, name) for name in ("affine_similarity", "similarity"))
+    drive = "drive" if option_of(ENGINES[engine], options, "drive") == "mind" else "similarity"
+    similarities = (option_of(ENGINES[engine], options, name) for name in ("affine_similarity", drive))
     return (*before, engine, *(str(name) for name in similarities if name), settings.fuse.rule)
 
 
@@ -201,6 +202,8 @@ def _notes(study: Study) -> tuple[str, ...]:
     network = _network(study.call.settings)
     if network is not None:
         notes.append(f"The network {network.name} was trained before: {network.method}")
+    if study.call.settings.register_.labels is not None:
+        notes.append("Predicted label maps drove the registrations beside the images; they score nothing.")
     if study.calibrates:
         notes += selector_of(study).flags
     if study.truth is None:
