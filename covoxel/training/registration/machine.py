@@ -27,12 +27,12 @@ T = TypeVar("T")
 def make_fabric(device: torch.device, precision: Precision, devices: int = 1) -> Fabric:
     """Fabric for one device, or for `devices` of its kind."""
     from lightning_fabric import Fabric  # takes seconds, and is needed by nothing else
+    from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 
-    accelerator = "cpu" if device.type == "cpu" else device.type
-    if devices > 1:
-        return Fabric(accelerator=accelerator, devices=devices, strategy="ddp_spawn", precision=precision)
-    chosen = 1 if device.index is None else [device.index]
-    return Fabric(accelerator=accelerator, devices=chosen, precision=precision)
+    chosen: Any = devices if devices > 1 else 1 if device.index is None else [device.index]
+    strategy = "ddp_spawn" if devices > 1 else "auto"
+    here = LightningEnvironment()  # processes are our own, whatever scheduler started this one
+    return Fabric(accelerator=device.type, devices=chosen, strategy=strategy, precision=precision, plugins=[here])
 
 
 class Machine:

@@ -11,12 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from covoxel.training.registration import (
+    PairAugmentation,
     Term,
     TrainingCase,
     TrainingDivergedError,
     WarpSettings,
     train_registration,
 )
+from covoxel.training.registration.machine import Precision
 from nets.registration import REGISTRATION_NETS
 from tests.unit.training.registration.toys import SHIFT, Said, recipe, shifted_cases, toy
 
@@ -297,6 +299,17 @@ def test_images_smaller_than_the_stride_are_refused() -> None:
     network.smallest_side = 16  # type: ignore[assignment]
     with pytest.raises(ValueError, match=r"at least 16 voxels along each axis for this network, got \(12, 10\)"):
         train_registration(network, CASES, SHORT)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "16-mixed"])
+def test_a_gpu_trains_what_the_cpu_does(precision: Precision) -> None:
+    how = recipe(supervision="labels", augmentation=PairAugmentation(0, 0, 0, 0, 8.0, 0, 0))
+    expected = train_registration(toy(), CASES, how, values=2).curve
+    trained = train_registration(toy(), CASES, how, values=2, device="cuda", precision=precision)
+    exact = {"32-true": 1e-3, "bf16-mixed": 0.05, "16-mixed": 0.2}[precision]  # the last one skips steps at first
+    assert trained.curve["validation_loss"].tolist() == pytest.approx(expected["validation_loss"].tolist(), rel=exact)
+    assert {parameter.device.type for parameter in trained.network.parameters()} == {"cpu"}
 
 
 @pytest.mark.slow
