@@ -159,6 +159,40 @@ def test_refinement_keeps_what_is_right_and_mends_what_is_not(ndim: int) -> None
     np.testing.assert_allclose(none.map(at), half.map(at), atol=1e-3)
 
 
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_the_refinement_is_composed_with_what_the_network_says_and_not_added(ndim: int) -> None:
+    grid = GRIDS[ndim]
+
+    def first_shifted(at: Points) -> Points:
+        return smooth_warp(at + np.array([4.0, -3.0, 2.0])[:ndim])
+
+    fixed, moving = draw(grid, first_shifted), [draw(grid)]
+    settings: dict[str, object] = {"iterations": (40, 30, 8), "update_sigma_vox": (2.0,)}
+    (found,) = register("learned+svf", fixed, moving, model=knows(smooth_warp, grid, "none"), **settings)
+    assert errors_mm(found, first_shifted).mean() < 0.8
+    (added,) = register("learned+svf", fixed, moving, model=knows(smooth_warp, grid, "none"), iterations=(0,))
+    assert errors_mm(added, first_shifted).mean() > 3
+
+
+def test_an_alignment_that_is_asked_for_replaces_that_of_the_network() -> None:
+    away = Image(draw(GRIDS[2]).data, GRIDS[2].cropped([9, 5], GRIDS[2].shape))
+    model = PairModel(lambda fixed, moving: fixed.new_zeros(1, 2, *fixed.shape[2:]), None, "centre")
+    (own,) = register("learned", draw(GRIDS[2]), [away], model=model)
+    (asked,) = register("learned", draw(GRIDS[2]), [away], model=model, alignment="none")
+    np.testing.assert_allclose(own.moving_from_fixed[:2, 2], away.grid.centre_ras, atol=1e-9)
+    np.testing.assert_array_equal(asked.moving_from_fixed, np.eye(3))
+
+
+def test_a_drive_by_mind_is_a_descent_on_its_descriptors() -> None:
+    grid = GRIDS[2]
+    fixed, moving, model = draw(grid, smooth_warp), [draw(grid)], knows(half_warp, grid, "none")
+    (mind,) = register("learned+svf", fixed, moving, model=model, drive="mind")
+    (same,) = register("learned+svf", fixed, moving, model=model, similarity="mind")
+    (other,) = register("learned+svf", fixed, moving, model=model)
+    assert errors_mm(mind, same.map).max() == 0
+    assert errors_mm(mind, other.map).mean() > 0.05
+
+
 def test_labels_drive_a_refinement_that_intensities_cannot() -> None:
     grid = GRIDS[3]
     flat = [Image(torch.full(grid.shape, 0.5), grid)]
@@ -180,6 +214,7 @@ def test_labels_drive_a_refinement_that_intensities_cannot() -> None:
     assert agreement() < 0.8
     assert agreement(drive="labels", fixed_labels=truth, moving_labels=[own]) > 0.89
     assert agreement(drive="labels", fixed_labels=truth, moving_labels=[own], label_loss="soft_dice") > 0.89
+    assert agreement(drive="labels", fixed_labels=truth, moving_labels=[own], label_weight=0) == agreement()
 
 
 def test_each_image_has_its_own_labels_however_many_are_registered_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
