@@ -163,7 +163,7 @@ names them, and of all labels only those of `--atlases` are read. Killed, it goe
 Recipes: {", ".join(recipe_names())}; or your own YAML file.
 
 Example: `python -m flows train-registration --cohort data/hippocampus --atlases h_001,h_002,h_003 --output out
---recipe voxelmorph-labels`
+--recipe lapirn-labels`
 """,
 )
 def train_registration(

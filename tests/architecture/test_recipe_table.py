@@ -10,7 +10,9 @@ from covoxel.training.registration.recipe import Recipe
 from tasks.recipe import build_network, load_recipe
 from tasks.recipe_files import find_recipe, recipe_names
 
-GUIDE = Path(__file__).resolve().parents[2] / "docs" / "registration.md"
+ROOT = Path(__file__).resolve().parents[2]
+GUIDE = ROOT / "docs" / "registration.md"
+HEADLESS = {"c2fvit": "affine", "lapirn": "stationary"}
 HEADINGS = ["recipe", "method", "similarity", "penalties", "learns from", "head", "parameters, millions"]
 
 
@@ -45,10 +47,10 @@ def test_a_row_says_what_the_recipe_says(name: str) -> None:
 
 
 def head_of(recipe: Recipe) -> str:
-    """Name of the head, of the stages of a cascade too; a network without one is affine."""
+    """Name of the head, of the stages of a cascade too, or what a network says that has no choice of heads."""
     settings = recipe.network_settings
-    if recipe.network == "c2fvit":
-        return "affine"
+    if recipe.network in HEADLESS:
+        return HEADLESS[recipe.network]
     return str(settings.get("stage_settings", settings)["head"])
 
 
@@ -56,3 +58,10 @@ def test_every_key_of_a_recipe_is_explained() -> None:
     text = GUIDE.read_text(encoding="utf-8").partition("## Your own recipe")[2]
     explained = set(re.findall(r"`(\w+)`", "\n".join(re.findall(r"^\| (`.*?) \|", text, re.MULTILINE))))
     assert explained == {item.name for item in fields(Recipe)} - {"name"}
+
+
+def test_the_recipes_that_people_are_told_to_use_exist() -> None:
+    texts = [path.read_text(encoding="utf-8") for path in (ROOT / "README.md", GUIDE, ROOT / "flows" / "__main__.py")]
+    named = {name for text in texts for name in re.findall(r"--recipe ([\w.-]+)", text)}
+    assert named
+    assert {name for name in named if not name.endswith(".yaml")} <= set(recipe_names())
