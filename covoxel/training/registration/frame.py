@@ -81,7 +81,10 @@ class Frame:
 
 
 def frame_of(images: Sequence[Image], spacing_mm: Sequence[float] | float | None = None) -> Frame:
-    """The smallest frame that holds every image, sides rounded up to multiples of `MULTIPLE`.
+    """A frame of the images' median size, sides rounded up to multiples of `MULTIPLE`.
+
+    Larger images are cut on it, smaller ones continued: in use a network sees each fixed image on its own grid, and
+    would not know borders where the images of its training had none.
 
     Parameters
     ----------
@@ -102,7 +105,7 @@ def frame_of(images: Sequence[Image], spacing_mm: Sequence[float] | float | None
     median = np.median([grid.spacing_mm for grid in grids], axis=0)
     spacing = median if spacing_mm is None else np.broadcast_to(np.asarray(spacing_mm, dtype=np.float64), (n,))
     spacing = np.round(spacing, 4)
-    sides = np.max([np.asarray(grid.shape) * grid.spacing_mm for grid in grids], axis=0) / spacing
+    sides = np.median([np.asarray(grid.shape) * grid.spacing_mm for grid in grids], axis=0) / spacing
     shape = tuple(MULTIPLE * math.ceil(round(side, 2) / MULTIPLE) for side in sides.tolist())
     return Frame(shape, tuple(spacing.tolist()))
 
