@@ -28,7 +28,7 @@ def learned_svf(
     radius: int = 2,
     fixed_labels: Tensor | None = None,
     label_loss: str = "squared_error",
-    label_weight: float = 1.0,
+    label_weight: float = 3.0,
     label_sigma_mm: float = 0.7,
     regulariser: Regulariser = "diffusion",
     iterations: tuple[int, ...] = (10, 6),
