@@ -133,7 +133,7 @@ def _driving(job: RegisterJob, fixed: Image, names: Sequence[str]) -> dict[str, 
         return {}
     maps = [read_labels(job.moving_labels[name].path) for name in names]
     values = torch.unique(torch.cat([torch.zeros(1, dtype=torch.int64), *(each.data.reshape(-1) for each in maps)]))
-    moving_labels = [resample_probabilities(each, values, each.grid) for each in maps]
+    moving_labels = [each.data[None] == values.view(-1, *[1] * each.grid.ndim) for each in maps]
     return {
         "drive": LABELS,
         "fixed_labels": resample_probabilities(label_map, values, fixed.grid),

@@ -37,7 +37,7 @@ def register(
         Where the work is done.
     fixed_labels, moving_labels
         For an engine that labels can drive: probabilities `(label, *shape)` on the grid of the fixed image and on that
-        of each moving one, the same labels in one order, label 0 background.
+        of each moving one (0 and 1, or truth values), the same labels in one order, label 0 background.
     **settings
         Settings of the engine, see its documentation.
 

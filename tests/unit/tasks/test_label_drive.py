@@ -125,8 +125,8 @@ def test_the_label_map_of_the_case_and_those_of_the_atlases_drive(job: RegisterJ
     assert given["drive"] == "labels"
     assert torch.equal(given["fixed_labels"].argmax(0), labels(5).data)
     first, second = given["moving_labels"]
-    assert torch.equal(first.argmax(0), labels(1).data)
-    assert torch.equal(second.argmax(0), labels(2).data)
+    assert torch.equal(first.int().argmax(0), labels(1).data)
+    assert torch.equal(second.int().argmax(0), labels(2).data)
 
 
 def test_the_true_label_of_an_atlas_does_not_drive_its_own_registration(
