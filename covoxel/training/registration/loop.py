@@ -103,7 +103,15 @@ class _Training:
             if self.state.finished or self._is_time():
                 self.save()
             if self.progress is not None:
-                self.progress(done, self.recipe.steps, loss)
+                self._tell(self.progress, loss)
+
+    def _tell(self, progress: Progress, loss: float) -> None:
+        """Tell of the step; one who ends the training so loses nothing."""
+        try:
+            progress(self.state.done, self.recipe.steps, loss)
+        except BaseException:
+            self.save()
+            raise
 
     # One step
 

@@ -97,7 +97,7 @@ def train_registration(
     logs
         Folder for TensorBoard.
     progress
-        Told after every step.
+        Told after every step; if it raises, training ends with that error after a checkpoint of the step.
 
     Returns
     -------

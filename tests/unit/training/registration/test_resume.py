@@ -86,6 +86,19 @@ def test_a_training_that_was_stopped_ends_with_the_same_bits(
     assert all(map(torch.equal, whole.network.state_dict().values(), finished.network.state_dict().values()))
 
 
+def test_nothing_is_lost_when_progress_ends_a_training_long_before_the_next_checkpoint(tmp_path: Path) -> None:
+    path = tmp_path / "stopped.pt"
+
+    def train(progress: Callable[[int, int, float], None]) -> None:
+        train_registration(toy(), CASES, HOW, values=2, checkpoint=path, checkpoint_seconds=9999, progress=progress)
+
+    with pytest.raises(Interrupt):
+        train(interrupt_after(5))
+    seen: list[int] = []
+    train(lambda done, *_: seen.append(done))
+    assert seen == [6, 7, 8, 9]
+
+
 SCRIPT = """
 import sys, time
 from pathlib import Path
