@@ -31,6 +31,7 @@ from covoxel.training.registration.terms import Terms
 from covoxel.training.registration.validation import Validation
 from covoxel.training.registration.warps import synthetic_pairs
 from covoxel.training.seeds import generator, seed_of
+from covoxel.training.tally import add, mean
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -179,21 +180,12 @@ class _Training:
     def _tally(self, parts: dict[str, list[float]], rate: float) -> float:
         """Add the losses of a step to those since the last judgement; the mean loss of the step."""
         loss = sum(math.fsum(values) for values in parts.values()) / len(parts["regularity"])  # every pair has that
-        self._add("loss", [loss])
+        add(self.state.sums, "loss", [loss])
         for name, values in parts.items():
-            self._add(name, values)
+            add(self.state.sums, name, values)
         means = {name: math.fsum(values) / len(values) for name, values in parts.items() if values}
         self.logs.write("training", {"loss": loss, "learning_rate": rate, **means}, self.state.done)
         return loss
-
-    def _add(self, name: str, values: Sequence[float]) -> None:
-        sums = self.state.sums
-        sums[name] = sums.get(name, 0.0) + math.fsum(values)
-        sums[f"{name} count"] = sums.get(f"{name} count", 0.0) + len(values)
-
-    def _mean(self, name: str) -> float:
-        count = self.state.sums.get(f"{name} count", 0.0)
-        return self.state.sums[name] / count if count else math.nan
 
     # Judgement
 
@@ -205,8 +197,8 @@ class _Training:
         self._note_machine()
         self.logs.write("validation", means, state.done)
         rate = self.schedule.rate(state.done - 1, state.stage)
-        row: dict[str, float] = {"step": state.done, "learning_rate": rate, "loss": self._mean("loss")}
-        row |= {name: self._mean(name) for name in PARTS if name in state.sums}
+        row: dict[str, float] = {"step": state.done, "learning_rate": rate, "loss": mean(state.sums, "loss")}
+        row |= {name: mean(state.sums, name) for name in PARTS if name in state.sums}
         state.curve.append(row | {f"validation_{name}": value for name, value in means.items()})
         state.sums = {}
         state.worse += 1

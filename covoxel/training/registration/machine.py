@@ -5,14 +5,12 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from covoxel.training.registration.objective import Objective, Scored, Sealed
-from covoxel.training.registration.pairs import Pairs
-from covoxel.training.registration.recipe import Recipe
+from covoxel.training.registration.objective import Batch, Score, Scored, Sealed
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -22,6 +20,35 @@ _LOG = logging.getLogger(__name__)
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 Loss = Callable[[dict[str, Tensor]], Tensor]
 T = TypeVar("T")
+
+
+class Optimisation(Protocol):
+    """What is read of a recipe; see `Recipe`."""
+
+    @property
+    def batch(self) -> int:
+        """Pairs in a step."""
+        ...
+
+    @property
+    def learning_rate(self) -> float:
+        """At its highest."""
+        ...
+
+    @property
+    def weight_decay(self) -> float:
+        """Of AdamW."""
+        ...
+
+    @property
+    def clip(self) -> float:
+        """Largest norm of the gradient."""
+        ...
+
+    @property
+    def average(self) -> float:
+        """What the running average keeps."""
+        ...
 
 
 def make_fabric(device: torch.device, precision: Precision, devices: int = 1) -> Fabric:
@@ -57,7 +84,7 @@ class Machine:
         What was changed because memory ended, a sentence each.
     """
 
-    def __init__(self, network: nn.Module, objective: Objective, recipe: Recipe, fabric: Fabric) -> None:
+    def __init__(self, network: nn.Module, objective: Score, recipe: Optimisation, fabric: Fabric) -> None:
         self.network, self.objective, self.recipe, self.fabric = network, objective, recipe, fabric
         self.notes: list[str] = []
         self.rows = recipe.batch
@@ -112,14 +139,15 @@ class Machine:
             )
         elif where != "cpu":
             self.notes.append(f"{where} ran out of memory at one pair: training went on on the CPU")
-            self._to_cpu()
+            self.to_cpu()
         else:
             return False
         if where != "cpu":
             torch.cuda.empty_cache()
         return True
 
-    def _to_cpu(self) -> None:
+    def to_cpu(self) -> None:
+        """Go on with the CPU: network, average and optimiser."""
         state = self.optimiser.state_dict()
         self.network.cpu()
         self.average.cpu()
@@ -133,7 +161,7 @@ class Machine:
 
     # Work
 
-    def gradients(self, pairs: Pairs, watch: Callable[[slice, dict[str, Tensor]], None]) -> None:
+    def gradients(self, pairs: Batch, watch: Callable[[slice, dict[str, Tensor]], None]) -> None:
         """Leave the gradient of the mean loss of all pairs in the network.
 
         Parameters
@@ -170,7 +198,7 @@ class Machine:
         self.optimiser.step()
 
     @torch.no_grad()
-    def judged(self, network: nn.Module, pairs: Callable[[slice], Pairs], count: int) -> dict[str, list[float]]:
+    def judged(self, network: nn.Module, pairs: Callable[[slice], Batch], count: int) -> dict[str, list[float]]:
         """Parts of the loss of each of `count` pairs under `network` as it answers out of training."""
         network.eval()
         parts: dict[str, list[float]] = {}

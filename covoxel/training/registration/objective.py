@@ -1,6 +1,7 @@
 """Objective: the loss of each pair of a batch, term by term."""
 
 from collections.abc import Callable
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -60,7 +61,7 @@ class Objective:
         return answer
 
     def _one_way(self, pairs: Pairs, answer: Answer) -> dict[str, Tensor]:
-        with _full_precision(pairs.fixed):
+        with full_precision(pairs.fixed):
             if pairs.truth_vox is None:
                 parts = self._agreement(pairs, answer.whole)
             else:
@@ -80,7 +81,7 @@ class Objective:
         mask = pairs.fixed_mask * seen
         parts = {"similarity": self.terms.alike(pairs.fixed, mask, moved)}
         if pairs.labelled:
-            truth, said = _with_background(pairs.fixed_labels), _with_background(labels)
+            truth, said = with_background(pairs.fixed_labels), with_background(labels)
             loss = self.terms.labels.weight * self.terms.labels(said, truth, mask=mask[: pairs.labelled])
             parts["labels"] = torch.cat([loss, loss.new_zeros(len(pairs) - pairs.labelled)])
         return parts
@@ -131,7 +132,7 @@ class Objective:
         there, again = self._one_way(pairs, answers[0]), self._one_way(back, answers[1])
         parts = {name: (there[name] + again[name]) / 2 for name in there}
         trip = self._round_trip(network, pairs, [answer.whole.displacement_vox for answer in answers])
-        with _full_precision(pairs.fixed):
+        with full_precision(pairs.fixed):
             losses = [term.weight * term(trip) for term in self.terms.consistency]
             parts["consistency"] = torch.stack(losses).sum(0)
         return parts
@@ -141,7 +142,7 @@ class Objective:
         itself = fields[2:] if self._to_itself else [None, None]
         second: list[Tensor | None] = [None, None]
         if self._second:
-            with _full_precision(pairs.fixed):
+            with full_precision(pairs.fixed):
                 moved = warp(pairs.moving, forward), warp(pairs.fixed, backward)
             second = list(self._again(network, *moved))
         return RoundTrip(
@@ -164,10 +165,24 @@ class Objective:
         return said.whole.displacement_vox.chunk(2)
 
 
-class Sealed:
-    """Pairs that Fabric hands on as they are: it would turn images and masks to half precision."""
+class Batch(Protocol):
+    """What a network is trained on in one step: pairs, or images."""
 
-    def __init__(self, pairs: Pairs) -> None:
+    def __len__(self) -> int: ...
+
+    def rows(self, wanted: slice) -> "Batch":
+        """Some of it."""
+        ...
+
+
+Score = Callable[[Any, Any], dict[str, Tensor]]
+"""An objective: weighted parts of the loss, each `(batch,)`, of a network and a batch."""
+
+
+class Sealed:
+    """A batch that Fabric hands on as it is: it would turn images and masks to half precision."""
+
+    def __init__(self, pairs: Batch) -> None:
         self.pairs = pairs
 
 
@@ -177,7 +192,7 @@ class Scored(nn.Module):
     What Fabric wraps: whatever a network returns, tensors come out, in one call.
     """
 
-    def __init__(self, network: nn.Module, objective: Objective) -> None:
+    def __init__(self, network: nn.Module, objective: Score) -> None:
         super().__init__()
         self.network, self.objective = network, objective
 
@@ -191,10 +206,11 @@ def _error(displacement_vox: Tensor, truth_vox: Tensor, mask: Tensor) -> Tensor:
     return masked_mean(((displacement_vox - truth_vox) ** 2).sum(1, keepdim=True), mask)
 
 
-def _with_background(foreground: Tensor) -> Tensor:
+def with_background(foreground: Tensor) -> Tensor:
     """Probabilities of all labels, background first."""
     return torch.cat([1 - foreground.sum(1, keepdim=True), foreground], 1)
 
 
-def _full_precision(like: Tensor) -> torch.autocast:
+def full_precision(like: Tensor) -> torch.autocast:
+    """Context without autocast on the device of `like`."""
     return torch.autocast(like.device.type, enabled=False)

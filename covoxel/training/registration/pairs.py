@@ -62,8 +62,8 @@ def plain_pairs(
     cases: Sequence[TrainingCase], chosen: Sequence[Chosen], values: int, device: torch.device | str
 ) -> Pairs:
     """The pairs as they are; `values` is the number of labels, background included."""
-    fixed = _Stack.of([cases[c.fixed] for c in chosen], chosen, values, device)
-    moving = _Stack.of([cases[c.moving] for c in chosen], chosen, values, device)
+    fixed = Stack.of([cases[c.fixed] for c in chosen], chosen, values, device)
+    moving = Stack.of([cases[c.moving] for c in chosen], chosen, values, device)
     return _pairs(fixed, moving)
 
 
@@ -75,21 +75,10 @@ def augmented_pairs(
     source: torch.Generator,
     device: torch.device | str,
 ) -> Pairs:
-    """The pairs, one image of each warped with its mask and labels, the intensities of both changed.
-
-    Which image is drawn: warping both would cost as much again and change what lies between them no more. `source`
-    is a generator on the CPU.
-    """
-    count = len(chosen)
-    warps_fixed = (torch.rand(count, generator=source) < 0.5).tolist()
-    changed = [cases[c.fixed if first else c.moving] for c, first in zip(chosen, warps_fixed, strict=True)]
-    others = [cases[c.moving if first else c.fixed] for c, first in zip(chosen, warps_fixed, strict=True)]
-    shape = tuple(changed[0].image.shape)
-    maps = random_maps(shape, how, source, count=count, device=device)
-    one = _Stack.of(changed, chosen, values, device).at(maps)
-    other = _Stack.of(others, chosen, values, device)
-    one, other = one.repainted(how, source), other.repainted(how, source)
-    return _pairs(_rowwise(warps_fixed, one, other), _rowwise(warps_fixed, other, one))
+    """The pairs, changed by `augmented`."""
+    fixed = Stack.of([cases[c.fixed] for c in chosen], chosen, values, device)
+    moving = Stack.of([cases[c.moving] for c in chosen], chosen, values, device)
+    return _pairs(*augmented(fixed, moving, how, source))
 
 
 def repaint(image: Tensor, how: Augmentation, source: torch.Generator) -> Tensor:
@@ -107,7 +96,7 @@ def repaint(image: Tensor, how: Augmentation, source: torch.Generator) -> Tensor
 
 
 @dataclass(frozen=True, eq=False)
-class _Stack:
+class Stack:
     """One side of the pairs: image `(batch, 1, *shape)`, mask alike, labels `(L, label, *shape)`."""
 
     image: Tensor
@@ -117,7 +106,8 @@ class _Stack:
     @classmethod
     def of(
         cls, cases: Sequence[TrainingCase], chosen: Sequence[Chosen], values: int, device: torch.device | str
-    ) -> "_Stack":
+    ) -> "Stack":
+        """One case a row; `chosen` says which show their labels."""
         image = torch.stack([case.image for case in cases])[:, None].to(device).float()
         mask = torch.stack([case.mask for case in cases])[:, None].to(device).float()
         places = [case.labels for case, c in zip(cases, chosen, strict=True) if c.labelled and case.labels is not None]
@@ -127,13 +117,14 @@ class _Stack:
         labels = (torch.stack(places)[:, None].to(device) == foreground).float()
         return cls(image, mask, labels)
 
-    def at(self, coordinates_vox: Tensor) -> "_Stack":
+    def at(self, coordinates_vox: Tensor) -> "Stack":
         """Seen at voxel coordinates, in one sampling of all there is of an image."""
         image, mask, labels = sample_all(self.image, self.mask, self.labels, coordinates_vox)
-        return _Stack(image, mask, labels)
+        return Stack(image, mask, labels)
 
-    def repainted(self, how: Augmentation, source: torch.Generator) -> "_Stack":
-        return _Stack(repaint(self.image, how, source), self.mask, self.labels)
+    def repainted(self, how: Augmentation, source: torch.Generator) -> "Stack":
+        """Of another contrast and brightness, and noisy."""
+        return Stack(repaint(self.image, how, source), self.mask, self.labels)
 
 
 def sample_all(image: Tensor, mask: Tensor, labels: Tensor, coordinates_vox: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -175,13 +166,28 @@ def _inside(coordinates_vox: Tensor, shape: Sequence[int]) -> Tensor:
     return result.to(coordinates_vox.dtype)
 
 
-def _pairs(fixed: _Stack, moving: _Stack) -> Pairs:
+def augmented(fixed: Stack, moving: Stack, how: Augmentation, source: torch.Generator) -> tuple[Stack, Stack]:
+    """Both sides of the pairs, one image of each warped with its mask and labels, the intensities of both changed.
+
+    Which image is drawn: warping both would cost as much again and change what lies between them no more. `source`
+    is a generator on the CPU.
+    """
+    image = fixed.image
+    warps_fixed = (torch.rand(image.shape[0], generator=source) < 0.5).tolist()
+    maps = random_maps(tuple(image.shape[2:]), how, source, count=image.shape[0], device=image.device)
+    one = _rowwise(warps_fixed, fixed, moving).at(maps)
+    other = _rowwise(warps_fixed, moving, fixed)
+    one, other = one.repainted(how, source), other.repainted(how, source)
+    return _rowwise(warps_fixed, one, other), _rowwise(warps_fixed, other, one)
+
+
+def _pairs(fixed: Stack, moving: Stack) -> Pairs:
     return Pairs(fixed.image, moving.image, fixed.mask, moving.mask, fixed.labels, moving.labels)
 
 
-def _rowwise(first: Sequence[bool], one: _Stack, other: _Stack) -> _Stack:
+def _rowwise(first: Sequence[bool], one: Stack, other: Stack) -> Stack:
     """Row by row from `one` where `first`, else from `other`."""
-    return _Stack(*(_chosen(first, getattr(one, f.name), getattr(other, f.name)) for f in fields(_Stack)))
+    return Stack(*(_chosen(first, getattr(one, f.name), getattr(other, f.name)) for f in fields(Stack)))
 
 
 def _chosen(first: Sequence[bool], one: Tensor, other: Tensor) -> Tensor:

@@ -2,8 +2,38 @@
 
 import math
 from dataclasses import dataclass
+from typing import Protocol
 
 from covoxel.training.registration.recipe import Recipe
+
+
+class Rated(Protocol):
+    """What is read of a recipe."""
+
+    @property
+    def learning_rate(self) -> float:
+        """At its highest."""
+        ...
+
+    @property
+    def warm_up(self) -> int:
+        """Steps until it is there."""
+        ...
+
+    @property
+    def decay(self) -> str:
+        """How it goes from there: "cosine" or "constant"."""
+        ...
+
+
+def rate_at(place: int, length: int, how: Rated) -> float:
+    """Learning rate of step `place`, from 0, of `length`."""
+    if place < how.warm_up:
+        return how.learning_rate * (place + 1) / how.warm_up
+    if how.decay == "constant":
+        return how.learning_rate
+    warm_up = min(how.warm_up, length - 1)
+    return how.learning_rate * (1 + math.cos(math.pi * (place - warm_up) / (length - warm_up))) / 2
 
 
 @dataclass(frozen=True)
@@ -28,10 +58,4 @@ class Schedule:
     def rate(self, step: int, stage: int) -> float:
         """Learning rate of step `step`, from 0 over all stages."""
         first = self.end(stage - 1)
-        length, place = self.end(stage) - first, step - first
-        if place < self.recipe.warm_up:
-            return self.recipe.learning_rate * (place + 1) / self.recipe.warm_up
-        if self.recipe.decay == "constant":
-            return self.recipe.learning_rate
-        warm_up = min(self.recipe.warm_up, length - 1)
-        return self.recipe.learning_rate * (1 + math.cos(math.pi * (place - warm_up) / (length - warm_up))) / 2
+        return rate_at(step - first, self.end(stage) - first, self.recipe)

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from covoxel.training.checkpoint import load_checkpoint, save_checkpoint
 from covoxel.training.registration.machine import Machine
-from covoxel.training.registration.recipe import Recipe
 
 
 @dataclass
@@ -75,7 +74,7 @@ class Identity:
     Parameters
     ----------
     recipe
-        Everything in it counts.
+        A dataclass of plain values; everything in it counts.
     cases
         Their fingerprint.
     values
@@ -84,7 +83,7 @@ class Identity:
         Of the frame.
     """
 
-    recipe: Recipe
+    recipe: Any
     cases: str
     values: int
     spacing_mm: tuple[float, ...]
@@ -111,22 +110,41 @@ class Identity:
             raise ValueError(f"{path} is of another training: {sentences}")
 
 
-def _differences(theirs: dict[str, Any], mine: dict[str, Any]) -> list[tuple[str, Any, Any]]:
-    keys = [*mine, *(key for key in theirs if key not in mine)]
-    return [(key, theirs.get(key), mine.get(key)) for key in keys if theirs.get(key) != mine.get(key)]
+def _differences(theirs: dict[str, Any], mine: dict[str, Any], inside: str = "") -> list[tuple[str, Any, Any]]:
+    """Names and both values of what differs; a part of a part has a name with a dot."""
+    found: list[tuple[str, Any, Any]] = []
+    for key in [*mine, *(key for key in theirs if key not in mine)]:
+        their, my = theirs.get(key), mine.get(key)
+        if isinstance(their, dict) and isinstance(my, dict):
+            found += _differences(their, my, f"{inside}{key}.")
+        elif their != my:
+            found.append((f"{inside}{key}", their, my))
+    return found
 
 
 def save(path: Path, identity: Identity, provenance: dict[str, Any], state: State, machine: Machine) -> None:
     """Write a checkpoint, which appears whole or not at all."""
     about = {"identity": identity.plain(), "provenance": provenance, "state": state.numbers()}
-    tensors = {
+    save_checkpoint(path, about, {"best": state.best, **tensors_of(machine)})
+
+
+def tensors_of(machine: Machine) -> dict[str, Any]:
+    """State dictionaries of a machine, for a checkpoint."""
+    return {
         "network": machine.network.state_dict(),
         "average": {} if machine.average is machine.network else machine.average.state_dict(),
-        "best": state.best,
         "optimiser": machine.optimiser.state_dict(),
         "precision": machine.fabric.strategy.precision.state_dict(),
     }
-    save_checkpoint(path, about, tensors)
+
+
+def restore(machine: Machine, tensors: dict[str, Any]) -> None:
+    """Give a machine the state that `tensors_of` took."""
+    machine.network.load_state_dict(tensors["network"])
+    if machine.average is not machine.network:
+        machine.average.load_state_dict(tensors["average"])
+    machine.optimiser.load_state_dict(tensors["optimiser"])
+    machine.fabric.strategy.precision.load_state_dict(tensors["precision"])
 
 
 def load(path: Path, identity: Identity, provenance: dict[str, Any], machine: Machine) -> State:
@@ -140,16 +158,17 @@ def load(path: Path, identity: Identity, provenance: dict[str, Any], machine: Ma
     about, tensors = load_checkpoint(path)
     identity.check(path, about)
     try:
-        machine.network.load_state_dict(tensors["network"])
-        if machine.average is not machine.network:
-            machine.average.load_state_dict(tensors["average"])
-        machine.optimiser.load_state_dict(tensors["optimiser"])
-        machine.fabric.strategy.precision.load_state_dict(tensors["precision"])
+        restore(machine, tensors)
         state = State(**about["state"], best=tensors["best"])
     except (KeyError, RuntimeError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is of another training: {error}") from error
-    if about.get("provenance") != provenance:
-        theirs = about.get("provenance", {})
-        changed = [name for name in provenance if theirs.get(name) != provenance[name]]
-        state.note(f"the checkpoint after step {state.done} was made with another {' and '.join(changed)}")
+    for note in changed(about, provenance, state.done):
+        state.note(note)
     return state
+
+
+def changed(about: dict[str, Any], provenance: dict[str, Any], done: int) -> list[str]:
+    """A sentence, if the code or the versions that made a checkpoint were not those of today."""
+    theirs = about.get("provenance", {})
+    names = [name for name in provenance if theirs.get(name) != provenance[name]]
+    return [f"the checkpoint after step {done} was made with another {' and '.join(names)}"] if names else []

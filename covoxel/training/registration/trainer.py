@@ -125,10 +125,10 @@ def train_registration(
         raise ValueError(f"values must be 2 or more for supervision 'labels' (background is one), got {values}")
     values = values if recipe.supervision == "labels" else 0
     check_cases(cases, values)
-    _check_sides(network, cases[0])
+    check_sides(network, cases[0])
     if recipe.steps < stages_of(network):
         raise ValueError(f"steps must be {stages_of(network)} or more, one for each stage, got {recipe.steps}")
-    call = Call(network, cases, recipe, values, _spacing(cases[0], spacing_mm))
+    call = Call(network, cases, recipe, values, checked_spacing(cases[0], spacing_mm))
     files = Files(checkpoint, checkpoint_seconds, logs, progress)
     fabric = make_fabric(torch.device(device), precision, devices)
     job = partial(work, call=call, files=files)
@@ -143,7 +143,8 @@ def train_registration(
     )
 
 
-def _check_sides(network: nn.Module, case: TrainingCase) -> None:
+def check_sides(network: nn.Module, case: TrainingCase) -> None:
+    """See that images are not too small for the network."""
     smallest = int(getattr(network, "smallest_side", 1))
     if min(case.image.shape) < smallest:
         raise ValueError(
@@ -152,7 +153,8 @@ def _check_sides(network: nn.Module, case: TrainingCase) -> None:
         )
 
 
-def _spacing(case: TrainingCase, spacing_mm: Sequence[float] | None) -> tuple[float, ...]:
+def checked_spacing(case: TrainingCase, spacing_mm: Sequence[float] | None) -> tuple[float, ...]:
+    """Spacing of the frame on which the case lies; cubes with sides of 1 if none is given."""
     n = case.image.ndim
     spacing = (1.0,) * n if spacing_mm is None else tuple(float(s) for s in spacing_mm)
     if len(spacing) != n or not all(math.isfinite(s) and s > 0 for s in spacing):
