@@ -6,18 +6,29 @@ from dataclasses import dataclass
 import torch
 from prefect import task
 
-from covoxel.io import read_labels, sha256_file
+from covoxel.io import read_labels, sha256_file, sha256_json
 from covoxel.metrics import dice
 from tasks.job import Artifact, Job, Made, number, work
+from tasks.models import labels_that_taught
 from tasks.options import TASK_OPTIONS
 from tasks.register import driving_label_map
-from tasks.same_labels import same_labels
+from tasks.same_labels import LabelContent, content_of, same_labels
 from tasks.study import Study
 
 
 @dataclass(frozen=True)
 class EvaluateJob(Job):
-    """A segmentation and the truth, and the label map that drove the registrations of the case, if one did."""
+    """A segmentation and the truth, and what may not be the truth.
+
+    Parameters
+    ----------
+    segmentation, truth
+        The label maps that are compared.
+    driving
+        The label map that drove the registrations of the case, if one did.
+    taught_by
+        The label maps that the network which registered has learnt from.
+    """
 
     stage = "evaluate"
     code = ("covoxel.io", "covoxel.metrics", "tasks.same_labels", "tasks.evaluate")
@@ -25,22 +36,30 @@ class EvaluateJob(Job):
     segmentation: Artifact
     truth: Artifact
     driving: Artifact | None = None
+    taught_by: tuple[LabelContent, ...] = ()
 
     vital = False
 
     def inputs(self) -> Mapping[str, str]:
         """SHA-256 of everything that is read, by name."""
-        driving = {} if self.driving is None else {"driving": self.driving.sha256}
-        return {"segmentation": self.segmentation.sha256, "truth": self.truth.sha256, **driving}
+        inputs = {"segmentation": self.segmentation.sha256, "truth": self.truth.sha256}
+        if self.driving is not None:
+            inputs["driving"] = self.driving.sha256
+        if self.taught_by:
+            inputs["taught_by"] = sha256_json([label_map.plain() for label_map in self.taught_by])
+        return inputs
 
 
 @task(task_run_name="evaluate {job.case}", **TASK_OPTIONS)
 @work
 def evaluate(job: EvaluateJob) -> Made:
-    """Dice of each structure, in the facts of the record; labels that drove the warps do not score them."""
+    """Dice of each structure, in the facts of the record; labels that drove or taught the warps do not score them."""
     found, truth = read_labels(job.segmentation.path), read_labels(job.truth.path)
     if job.driving is not None and same_labels(read_labels(job.driving.path), truth):
         raise ValueError("its true label drove its registration and cannot score it")
+    true = content_of(truth)
+    if any(true.same(label_map) for label_map in job.taught_by):
+        raise ValueError("its true label trained the network that registered it and cannot score it")
     if not found.grid.isclose(truth.grid, 0.05 * float(found.grid.spacing_mm.min())):
         raise ValueError(
             f"{job.truth.path.name}: the true label lies on another grid than the image "
@@ -53,7 +72,8 @@ def evaluate(job: EvaluateJob) -> Made:
 
 def evaluate_jobs(study: Study) -> list[EvaluateJob]:
     """A job for each segmented case that is no atlas and has a true label."""
-    jobs = []
+    jobs, network = [], study.call.settings.register_.model
+    taught_by = () if network is None else labels_that_taught(network)
     for case in study.fixed if study.truth is not None else ():
         if study.truth is None or case.id not in study.truth:
             study.flag(case.id, "no true label")
@@ -62,5 +82,5 @@ def evaluate_jobs(study: Study) -> list[EvaluateJob]:
         segmentation = study.artifact("fuse", case.id, study.layout.segmentation(case.id))
         true = Artifact(truth, sha256_file(truth))
         driving = driving_label_map(study, case.id)
-        jobs.append(EvaluateJob(case.id, study.call.output, "cpu", segmentation, true, driving))
+        jobs.append(EvaluateJob(case.id, study.call.output, "cpu", segmentation, true, driving, taught_by))
     return jobs

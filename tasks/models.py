@@ -20,11 +20,13 @@ from covoxel.registration.model import Alignment, PairModel
 from covoxel.training.registration.recipe import Recipe
 from nets.registration import RegistrationNet
 from tasks.recipe import build_network, load_recipe, recipe_data
+from tasks.same_labels import LabelContent
 from tasks.settings import SettingsError, explain
 
 FORMAT = "covoxel registration model 1"
 WEIGHTS, RECIPE, FACTS = "weights.safetensors", "recipe.yaml", "model.json"
-MAX_FACTS_BYTES = 1_000_000
+MAX_FACTS_BYTES = 20_000_000
+"""Of `model.json`: room for some ten thousand label maps."""
 CODE = ("covoxel.spatial", "nets.registration")
 """What decides, beside the weights, what a network says."""
 
@@ -51,6 +53,7 @@ class _Facts(BaseModel):
     bytes_per_voxel: int = Field(1000, ge=1, le=10**9)
     alignment: Alignment
     weights_sha256: str
+    taught_by: tuple[LabelContent, ...] = ()
 
 
 def save_model(
@@ -60,6 +63,7 @@ def save_model(
     *,
     spacing_mm: Sequence[float] | None = None,
     trained: Mapping[str, Any] | None = None,
+    taught_by: Sequence[LabelContent] = (),
 ) -> list[Path]:
     """Write a trained network, each file whole; `model.json`, which vouches for the others, last.
 
@@ -75,6 +79,8 @@ def save_model(
         Voxel size of the training images along R, A (and S); None: any will do.
     trained
         How it was trained: steps, seconds, device, number of cases …; plain JSON values.
+    taught_by
+        The label maps it learnt from, which cannot score it.
 
     Returns
     -------
@@ -101,6 +107,7 @@ def save_model(
         "torch": torch.__version__,
         "code": code_sha256(*CODE),
         "trained": dict(trained or {}),
+        "taught_by": [label_map.plain() for label_map in taught_by],
     }
     write_json(facts, content)
     return [weights, text, facts]
@@ -151,9 +158,20 @@ def model_sha256(folder: Path) -> str:
         If `model.json` or the recipe is missing or corrupt.
     """
     facts, recipe = _facts(folder), _recipe(folder)
-    known = facts.model_dump(mode="json", exclude={"recipe", "bytes_per_voxel"})
+    known = facts.model_dump(mode="json", exclude={"recipe", "bytes_per_voxel", "taught_by"})
     network = {"network": recipe.network, "settings": _plain(dict(recipe.network_settings))}
     return sha256_json({**known, **network, "weights": sha256_file(folder / WEIGHTS), "code": code_sha256(*CODE)})
+
+
+def labels_that_taught(folder: Path) -> tuple[LabelContent, ...]:
+    """The label maps that the network of a folder has learnt from.
+
+    Raises
+    ------
+    ModelError
+        If `model.json` is missing or corrupt.
+    """
+    return _facts(folder).taught_by
 
 
 class _OnAnyDevice:

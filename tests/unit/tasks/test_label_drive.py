@@ -1,4 +1,4 @@
-"""Labels that drive a registration: which are read, and that they do not score what they made."""
+"""Labels that drive a registration or taught its network: which are read, and that they do not score."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,10 +16,10 @@ from covoxel.training.registration.recipe import Recipe
 from tasks import register as register_module
 from tasks.evaluate import EvaluateJob, evaluate
 from tasks.job import Artifact
-from tasks.models import model_sha256, save_model
+from tasks.models import labels_that_taught, model_sha256, save_model
 from tasks.recipe import build_network
 from tasks.register import RegisterJob, register
-from tasks.same_labels import same_labels
+from tasks.same_labels import content_of, same_labels
 from tasks.settings import RegisterSettings
 
 GRID = Grid((9, 8, 7), [[0, 2.0, 0, 1], [-1.5, 0, 0, 2], [0, 0, 2.5, 3], [0, 0, 0, 1]])
@@ -83,6 +83,31 @@ def test_predicted_labels_that_drove_the_warps_leave_the_truth_to_score(
     job = EvaluateJob("c1", tmp_path, "cpu", segmentation=found, truth=file("truth", labels()), driving=driving)
     assert set(evaluate.fn(job).facts["dice"]) == {"1", "2", "3"}
     assert ("driving" in job.inputs()) is driven
+
+
+def test_labels_that_taught_the_network_do_not_score_it(file: File, tmp_path: Path) -> None:
+    recipe = Recipe("tiny", "A test.", "voxelmorph-1", 1, network_settings={"encoder": [4], "decoder": [4], "half": 4})
+    maps = [content_of(canonical(labels())), content_of(labels(7))]
+    save_model(tmp_path / "model", build_network(recipe, 3), recipe, taught_by=maps)
+    found = file("found", labels(1))
+    seen, new = (
+        EvaluateJob(
+            "c1", tmp_path, "cpu", found, file(name, labels(seed)), None, labels_that_taught(tmp_path / "model")
+        )
+        for name, seed in (("seen", 0), ("new", 3))
+    )
+    with pytest.raises(ValueError, match=r"^its true label trained the network that registered it and cannot score"):
+        evaluate.fn(seen)
+    assert set(evaluate.fn(new).facts["dice"]) == {"1", "2", "3"}
+    assert replace(new, taught_by=new.taught_by[1:]).fingerprint() != new.fingerprint()
+
+
+def test_what_labels_taught_a_network_does_not_change_what_it_says(tmp_path: Path) -> None:
+    recipe = Recipe("tiny", "A test.", "voxelmorph-1", 1, network_settings={"encoder": [4], "decoder": [4], "half": 4})
+    for name, maps in (("one", [content_of(labels())]), ("none", [])):
+        save_model(tmp_path / name, build_network(recipe, 3), recipe, taught_by=maps)
+    assert model_sha256(tmp_path / "one") == model_sha256(tmp_path / "none")
+    assert labels_that_taught(tmp_path / "none") == ()
 
 
 @pytest.fixture
