@@ -13,7 +13,8 @@ PairKind = Literal["inter", "within"]
 Option = bool | int | float | str
 
 
-def _require(fits: bool, key: str, rule: str, value: object) -> None:
+def require(fits: bool, key: str, rule: str, value: object) -> None:
+    """Raise a ValueError that names key, rule and value, unless the value fits."""
     if not fits:
         raise ValueError(f"{key} must be {rule}, got {value!r}")
 
@@ -39,10 +40,10 @@ class Term:
     options: Mapping[str, Option] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        _require(bool(self.name), "name", "the name of a loss", self.name)
-        _require(_finite(self.weight) and self.weight >= 0, "weight", "finite and not negative", self.weight)
+        require(bool(self.name), "name", "the name of a loss", self.name)
+        require(finite(self.weight) and self.weight >= 0, "weight", "finite and not negative", self.weight)
         for key, value in self.options.items():
-            _require(isinstance(value, Option), f"options.{key}", "a number, a word or a truth value", value)
+            require(isinstance(value, Option), f"options.{key}", "a number, a word or a truth value", value)
 
 
 @dataclass(frozen=True)
@@ -79,9 +80,9 @@ class WarpSettings:
 
     def __post_init__(self) -> None:
         for key, value in vars(self).items():
-            _require(_finite(value) and value >= 0, f"warps.{key}", "finite and not negative", value)
-        _require(self.control_vox >= 1, "warps.control_vox", "at least 1", self.control_vox)
-        _require(self.still < 1, "warps.still", "below 1", self.still)
+            require(finite(value) and value >= 0, f"warps.{key}", "finite and not negative", value)
+        require(self.control_vox >= 1, "warps.control_vox", "at least 1", self.control_vox)
+        require(self.still < 1, "warps.still", "below 1", self.still)
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,8 @@ class Recipe:
         Of `LABEL_LOSSES`, for supervision "labels": labels of the moving image, warped as probabilities, against those
         of the fixed one.
     labelled_share
-        Share of the pairs that are drawn among labelled cases, for supervision "labels".
+        Share of the pairs that are drawn among labelled cases, for supervision "labels"; of the others, those that
+        happen to have labels on both sides are compared by them too.
     warps
         How synthetic pairs are drawn, for supervision "warps".
     level_weight
@@ -203,23 +205,23 @@ class Recipe:
 
     def __post_init__(self) -> None:
         for key in ("name", "method", "network"):
-            _require(bool(getattr(self, key).strip()), key, "a text that is not empty", getattr(self, key))
+            require(bool(getattr(self, key).strip()), key, "a text that is not empty", getattr(self, key))
         for key, kind in _CHOICES.items():
             known = get_args(kind)
-            _require(getattr(self, key) in known, key, f"one of {', '.join(known)}", getattr(self, key))
+            require(getattr(self, key) in known, key, f"one of {', '.join(known)}", getattr(self, key))
         for key, least in _LEAST.items():
             value = getattr(self, key)
             whole = isinstance(value, int) and not isinstance(value, bool)
-            _require(whole and value >= least, key, f"a whole number, {least} or more", value)
+            require(whole and value >= least, key, f"a whole number, {least} or more", value)
         for key in ("learning_rate", "clip"):
             value = getattr(self, key)
-            _require(_finite(value) and value > 0, key, "finite and positive", value)
+            require(finite(value) and value > 0, key, "finite and positive", value)
         for key in ("weight_decay", "level_weight"):
             value = getattr(self, key)
-            _require(_finite(value) and value >= 0, key, "finite and not negative", value)
-        _require(0 <= self.labelled_share <= 1, "labelled_share", "from 0 to 1", self.labelled_share)
-        _require(0 <= self.average < 1, "average", "at least 0 and below 1", self.average)
-        _require(0 <= self.held_out <= 0.5, "held_out", "from 0 to 0.5", self.held_out)
+            require(finite(value) and value >= 0, key, "finite and not negative", value)
+        require(0 <= self.labelled_share <= 1, "labelled_share", "from 0 to 1", self.labelled_share)
+        require(0 <= self.average < 1, "average", "at least 0 and below 1", self.average)
+        require(0 <= self.held_out <= 0.5, "held_out", "from 0 to 0.5", self.held_out)
 
 
 _CHOICES: dict[str, Any] = {
@@ -231,5 +233,6 @@ _CHOICES: dict[str, Any] = {
 _LEAST = {"steps": 1, "batch": 2, "warm_up": 0, "check_every": 1, "patience": 1, "seed": 0}
 
 
-def _finite(value: float) -> bool:
+def finite(value: float) -> bool:
+    """Whether it is a number and finite."""
     return isinstance(value, int | float) and math.isfinite(value)

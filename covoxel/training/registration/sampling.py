@@ -45,9 +45,10 @@ class PairSampler:
         self._single = recipe.supervision == "warps"
         self._all = self._eligible(cases, places, "cases")
         self._labelled: list[int] = []
+        self._taught: set[int] = set()
         if recipe.supervision == "labels":
             labelled = [place for place in places if cases[place].labels is not None]
-            self._labelled = self._eligible(cases, labelled, "labelled cases")
+            self._labelled, self._taught = self._eligible(cases, labelled, "labelled cases"), set(labelled)
 
     def _eligible(self, cases: Sequence[TrainingCase], places: Sequence[int], what: str) -> list[int]:
         """Those that have a partner."""
@@ -66,28 +67,31 @@ class PairSampler:
         """Pairs of step `step` (from 0), those with labels first."""
         source = generator(self.recipe.seed, "pairs", step)
         first = step * self.recipe.batch
-        labelled = self._due(first + self.recipe.batch) - self._due(first) if self._labelled else 0
+        labelled = due(first, self.recipe.batch, self.recipe.labelled_share) if self._labelled else 0
         return self.draw(source, self.recipe.batch, labelled)
 
-    def _due(self, pairs: int) -> int:
-        """How many of the first `pairs` pairs have labels: the recipe's share, evenly spread."""
-        return math.floor(pairs * self.recipe.labelled_share + 1e-9)
-
     def draw(self, source: torch.Generator, count: int, labelled: int = 0) -> list[Chosen]:
-        """`count` pairs, of which the first `labelled` have labels."""
-        return [self._pair(source, number < labelled) for number in range(count)]
+        """`count` pairs, `labelled` of them or more with labels; these come first."""
+        pairs = [self._pair(source, number < labelled) for number in range(count)]
+        return sorted(pairs, key=lambda pair: not pair.labelled)
 
     def _pair(self, source: torch.Generator, labelled: bool) -> Chosen:
         pool = self._labelled if labelled else self._all
-        fixed = _one_of(pool, source)
+        fixed = one_of(pool, source)
         if self._single:
             return Chosen(fixed, fixed)
         within = self.recipe.pairs == "within"
         while True:
-            moving = _one_of(pool, source)
+            moving = one_of(pool, source)
             if moving != fixed and (self._people[moving] == self._people[fixed]) == within:
-                return Chosen(fixed, moving, labelled)
+                return Chosen(fixed, moving, {fixed, moving} <= self._taught)
 
 
-def _one_of(pool: list[int], source: torch.Generator) -> int:
+def due(first: int, count: int, share: float) -> int:
+    """How many of `count` that follow the first `first` are of a kind with such a share of all, evenly spread."""
+    return math.floor((first + count) * share + 1e-9) - math.floor(first * share + 1e-9)
+
+
+def one_of(pool: Sequence[int], source: torch.Generator) -> int:
+    """One of the pool, drawn."""
     return pool[int(torch.randint(len(pool), (1,), generator=source))]
