@@ -7,10 +7,10 @@ from covoxel.metrics.summary import Summary, summarise
 from covoxel.report import plots, text
 from covoxel.report.fusion_page import FusionView, fusion_components, fusion_of
 from covoxel.report.methods import describe
-from covoxel.report.references import Reference
 from covoxel.report.model import Report
 from covoxel.report.palette import label_colour
 from covoxel.report.plots import Axis, Cloud, Point, Strip, strip
+from covoxel.report.references import Reference
 from covoxel.report.views import CaseView, views_of
 
 LOWEST = 6
