@@ -6,7 +6,7 @@ from covoxel.registration import ENGINES, takes
 from data_catalog.schema import IMAGE_SUFFIXES
 from tasks.components import check_component
 from tasks.models import ModelError, load_model
-from tasks.settings import RegisterSettings, SettingsError
+from tasks.settings import RegisterSettings, SettingsError, require
 
 LABELS = "labels"
 """What drives an engine that is given label maps."""
@@ -36,7 +36,7 @@ def check_engine(settings: RegisterSettings, output: Path) -> None:
 def _check_model(settings: RegisterSettings) -> None:
     name, folder = settings.engine, settings.model
     if not takes(name, "model"):
-        _check(folder is None, f"register.model = {str(folder)!r} is wrong: the engine {name} takes no network")
+        require(folder is None, f"register.model = {str(folder)!r} is wrong: the engine {name} takes no network")
         return
     if folder is None:
         raise SettingsError(f"settings: register.model is missing: the engine {name} needs the folder of a network")
@@ -49,13 +49,15 @@ def _check_model(settings: RegisterSettings) -> None:
 def _check_labels(settings: RegisterSettings, output: Path) -> None:
     name, folder, drive = settings.engine, settings.labels, settings.options.get("drive")
     if folder is None:
-        _check(drive != LABELS, "register.labels is missing: drive = 'labels' needs the folder of predicted label maps")
+        require(
+            drive != LABELS, "register.labels is missing: drive = 'labels' needs the folder of predicted label maps"
+        )
         return
     place = f"register.labels = {str(folder)!r} is wrong"
-    _check(takes(name, "fixed_labels"), f"{place}: labels do not drive the engine {name}")
-    _check(drive in (None, LABELS), f"{place}: drive = {drive!r} makes no use of label maps")
-    _check(folder.is_dir(), f"{place}: there is no such folder")
-    _check(
+    require(takes(name, "fixed_labels"), f"{place}: labels do not drive the engine {name}")
+    require(drive in (None, LABELS), f"{place}: drive = {drive!r} makes no use of label maps")
+    require(folder.is_dir(), f"{place}: there is no such folder")
+    require(
         output.absolute() not in (folder, *folder.parents),
         f"{place}: it lies in the output folder, so that results would drive the registrations they come from",
     )
@@ -64,8 +66,3 @@ def _check_labels(settings: RegisterSettings, output: Path) -> None:
 def label_map_of(folder: Path, case: str) -> Path | None:
     """Predicted label map of a case, if the folder has one."""
     return next((path for path in (folder / f"{case}{suffix}" for suffix in IMAGE_SUFFIXES) if path.is_file()), None)
-
-
-def _check(fits: bool, wrong: str) -> None:
-    if not fits:
-        raise SettingsError(f"settings: {wrong}")

@@ -13,7 +13,7 @@ from covoxel.training.registration import Recipe, TrainedRegistration
 ROWS = 10
 _LEARNT_FROM = {
     "images": "images alone, without labels",
-    "labels": "images, and the labels of the atlases",
+    "labels": "images, and label maps",
     "warps": "images under synthetic warps that are known, without labels",
 }
 _LAID = {
@@ -25,10 +25,12 @@ _LAID = {
 
 @dataclass(frozen=True)
 class Run:
-    """The run that ended a training: its seconds, its device, and whether it went on from a checkpoint."""
+    """The run that ended a training: seconds, device, precision, how many, whether it went on from a checkpoint."""
 
     seconds: float
     device: str
+    precision: str
+    devices: int
     resumed: bool
 
 
@@ -44,8 +46,12 @@ class CardFacts:
         Numbers in the network.
     shape, spacing_mm
         Of the frame that all images were laid on.
-    cases, labelled
-        How many images, and how many label maps, it was trained on.
+    cases
+        How many images it was trained on.
+    drawn, predicted
+        How many label maps of atlases, and how many predicted ones of other cases, taught it.
+    left_out
+        How many predicted ones did not fit.
     structures
         Names of the structures whose labels taught it; their values where they have no name.
     trained
@@ -59,7 +65,9 @@ class CardFacts:
     shape: Sequence[int]
     spacing_mm: Sequence[float]
     cases: int
-    labelled: int
+    drawn: int
+    predicted: int
+    left_out: int
     structures: Sequence[str]
     trained: TrainedRegistration
     run: Run
@@ -91,14 +99,22 @@ def _penalties(recipe: Recipe) -> tuple:
 
 
 def _data(facts: CardFacts) -> str:
-    labels = f"{facts.labelled}, of {', '.join(facts.structures)}" if facts.labelled else "none"
     rows = {
         "images": str(facts.cases),
-        "label maps": labels,
+        "label maps": _label_maps(facts),
         "laid on": f"{_times(facts.shape)} voxels of {_times(facts.spacing_mm)} mm",
         "intensities": "scaled to about 0 to 1 by covoxel's `preprocess`",
     }
     return "## Data\n\n" + _list(rows)
+
+
+def _label_maps(facts: CardFacts) -> str:
+    """How many were drawn by hand and how many predicted; what an atlas brings is taken to be drawn."""
+    if not facts.drawn + facts.predicted:
+        return "none"
+    left_out = f" ({facts.left_out} more did not fit and were left out)" if facts.left_out else ""
+    counts = f"{facts.drawn} drawn by hand (those of the atlases), {facts.predicted} predicted{left_out}"
+    return f"{counts}; of {', '.join(facts.structures)}"
 
 
 def _training(facts: CardFacts) -> str:
@@ -129,11 +145,12 @@ def _limits(facts: CardFacts) -> str:
         "use the engine `svf`, which needs no training.",
         "It is for research and no medical device.",
     ]
-    if facts.labelled:
+    if facts.drawn + facts.predicted:
         lines.insert(
             1,
             "Labels that trained it must not score it: on cases whose labels it has seen, its Dice is too good. Score"
-            " it on cases that were left out.",
+            " it on cases that were left out; `few-shot` knows the label maps again (`taught_by` in `model.json`) and"
+            " gives their cases no score.",
         )
     return "## Limits\n\n" + "\n".join(f"- {line}" for line in lines)
 
@@ -142,7 +159,8 @@ def _made_with(facts: CardFacts) -> str:
     how = " (the part after it was interrupted)" if facts.run.resumed else ""
     rows = {
         "versions": ", ".join(f"{name} {number}" for name, number in _versions().items()),
-        "device": facts.run.device,
+        "device": facts.run.device if facts.run.devices == 1 else f"{facts.run.devices} × {facts.run.device}",
+        "precision": facts.run.precision,
         "time": f"{facts.run.seconds:.0f} seconds{how}",
         "seed": str(facts.recipe.seed),
         "licence": "to be stated by whoever passes it on; mind the terms of the images and labels it was trained on",

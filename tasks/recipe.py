@@ -102,8 +102,8 @@ def check_recipe(recipe: Recipe, source: str) -> None:
     build_network(recipe, 2, source)
 
 
-def check_cases(recipe: Recipe, cases: Sequence[Case]) -> None:
-    """Refuse cases with which a recipe cannot train.
+def check_cases(recipe: Recipe, cases: Sequence[Case], *, predicted: bool = False) -> None:
+    """Refuse cases with which a recipe cannot train; `predicted` label maps teach beside those of the atlases.
 
     Raises
     ------
@@ -112,8 +112,9 @@ def check_cases(recipe: Recipe, cases: Sequence[Case]) -> None:
     """
     subjects = {case.subject for case in cases}
     name, atlases = recipe.name, sum(case.role == "atlas" for case in cases)
-    if recipe.supervision == "labels" and atlases < 2:
-        raise CallError(f"recipe {name} learns from labels: name two cases or more with --atlases, got {atlases}")
+    if recipe.supervision == "labels" and atlases < (1 if predicted else 2):
+        wanted = "one case" if predicted else "two cases"
+        raise CallError(f"recipe {name} learns from labels: name {wanted} or more with --atlases, got {atlases}")
     if not cases:
         raise CallError("no case is left to train on; cases with the role test train only if --cases names them")
     if recipe.supervision == "warps":

@@ -70,9 +70,9 @@ def report_of(study: Study) -> Report:
 def _settings(settings: FewShotSettings) -> dict[str, Any]:
     """The settings, with the names of folders and not where they lie."""
     data = settings.model_dump(mode="json", by_alias=True)
-    for key in ("model", "labels"):
-        if data["register"][key] is not None:
-            data["register"][key] = Path(data["register"][key]).name
+    for section, key in (("register", "model"), ("register", "labels"), ("train", "labels")):
+        if data[section][key] is not None:
+            data[section][key] = Path(data[section][key]).name
     return data
 
 

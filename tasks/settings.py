@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
 
 MAX_FILE_BYTES = 1_000_000
 
@@ -19,6 +19,12 @@ DATA_PARAMETERS = "data_parameters"
 AtlasScore = Literal["likeness", "template", "weight"]
 
 OptionValue = bool | int | float | str | list[bool | int | float | str] | None
+
+
+Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+
+Folder = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
+"""A folder that keeps its meaning in another working directory."""
 
 
 class SettingsError(ValueError):
@@ -44,17 +50,11 @@ class RegisterSettings(_Stage):
     """How atlases are brought onto each case."""
 
     engine: str = Field("svf", description="a registration engine: identity, affine, svf, learned, learned+svf …")
-    model: Path | None = Field(None, description="folder of a trained network, for the engines that need one")
-    labels: Path | None = Field(
+    model: Folder | None = Field(None, description="folder of a trained network, for the engines that need one")
+    labels: Folder | None = Field(
         None, description="folder of predicted label maps ID.nii.gz that drive learned+svf beside the images"
     )
     options: dict[str, OptionValue] = Field({}, description="options of that engine by name")
-
-    @field_validator("model", "labels")
-    @classmethod
-    def _absolute(cls, path: Path | None) -> Path | None:
-        """A folder keeps its meaning in another working directory."""
-        return None if path is None else path.expanduser().absolute()
 
 
 class AtlasSettings(_Stage):
@@ -89,6 +89,16 @@ class LearnSettings(_Stage):
     seed: int = Field(0, ge=0, description="of everything that is drawn at random")
 
 
+class TrainSettings(_Stage):
+    """How train-registration trains, beside what its recipe says."""
+
+    labels: Folder | None = Field(
+        None, description="folder of predicted label maps ID.nii.gz that teach beside those of the atlases"
+    )
+    precision: Precision = Field("32-true", description="32-true, bf16-mixed or 16-mixed (on a GPU)")
+    devices: PositiveInt = Field(1, description="GPUs that share each batch")
+
+
 class ReportSettings(_Stage):
     """What the report shows."""
 
@@ -104,6 +114,7 @@ class FewShotSettings(_Stage):
     atlases: AtlasSettings = AtlasSettings()
     learn: LearnSettings = LearnSettings()
     fuse: FuseSettings = FuseSettings()
+    train: TrainSettings = TrainSettings()
     report: ReportSettings = ReportSettings()
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
@@ -147,6 +158,18 @@ def with_rule(settings: FewShotSettings, rule: str | None) -> FewShotSettings:
     if rule in (None, settings.fuse.rule):
         return settings
     return settings.model_copy(update={"fuse": settings.fuse.model_copy(update={"rule": rule, "options": {}})})
+
+
+def require(fits: bool, wrong: str) -> None:
+    """Refuse settings that do not fit; `wrong` says which and why.
+
+    Raises
+    ------
+    SettingsError
+        If they do not.
+    """
+    if not fits:
+        raise SettingsError(f"settings: {wrong}")
 
 
 def explain(error: ValidationError, model: type[BaseModel]) -> str:

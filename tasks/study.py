@@ -22,6 +22,7 @@ from tasks.layout import Layout
 from tasks.recipe import check_cases, load_recipe
 from tasks.recipe_files import find_recipe
 from tasks.settings import DATA_PARAMETERS, SELECT, FuseSettings, SettingsError
+from tasks.teaching import check_training
 
 MAX_WORKERS_BY_DEFAULT = 4
 
@@ -219,7 +220,8 @@ def _prepare(call: Call) -> Study:
         _check_truth(study)
         _check_names(study)
     else:
-        check_cases(study.recipe, study.named)
+        check_training(call.settings.train, study.recipe, study.named, study.device)
+        check_cases(study.recipe, study.named, predicted=call.settings.train.labels is not None)
     return study
 
 

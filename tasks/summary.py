@@ -176,7 +176,8 @@ def _training(study: Study) -> dict[str, Any]:
     loss = "" if facts["validation"] is None else f", validation loss {facts['validation']:.4g}"
     early = ", stopped early" if facts["stopped_early"] else ""
     line = f"trained for {facts['steps']} steps{early}; best after {facts['best_step']}{loss}"
-    return {"model": str(study.layout.model(study.recipe.name)), "training": (line, *facts["notes"])}
+    alone = [f"{case}: {reason}" for case, reason in sorted(facts["left_out"].items())]
+    return {"model": str(study.layout.model(study.recipe.name)), "training": (line, *facts["notes"], *alone)}
 
 
 def _rejected(study: Study) -> dict[str, str]:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from prefect import task
 
-from covoxel.io import read_image, read_labels, read_transform, write_table, write_text
+from covoxel.io import read_image, read_transform, sha256_file, write_table, write_text
 from covoxel.manifest import Manifest, Record
 from covoxel.spatial import Image
 from covoxel.training.registration import (
@@ -22,14 +22,18 @@ from covoxel.training.registration import (
     prepare,
     train_registration,
 )
+from data_catalog import Case
 from tasks.align import reference_of, training_ids
 from tasks.call import NothingDoneError
+from tasks.engine import label_map_of
 from tasks.job import Artifact, Job, Made, number, work
 from tasks.model_card import CardFacts, Run, model_card
 from tasks.models import save_model
 from tasks.options import TASK_OPTIONS
 from tasks.recipe import build_network, recipe_data
+from tasks.settings import TrainSettings
 from tasks.study import Study
+from tasks.teaching import Lesson, lesson_of
 
 STAGE = "train"
 THREADS = 2
@@ -41,16 +45,31 @@ Tell = Callable[[int, int, float], None]
 
 @dataclass(frozen=True)
 class TrainingFiles:
-    """What is read of one case: image, labels if it is an atlas, and its transform if it is aligned; whose it is."""
+    """What is read of one case, and whose it is.
+
+    Parameters
+    ----------
+    image
+        Preprocessed.
+    labels
+        Label map that came with it, if it is an atlas.
+    predicted
+        Label map that was predicted for it, if that is to teach.
+    alignment
+        Transform onto the reference, if there is one.
+    subject
+        Of the image.
+    """
 
     image: Artifact
     labels: Artifact | None
+    predicted: Artifact | None
     alignment: Artifact | None
     subject: str
 
     def hashes(self) -> dict[str, str]:
         """SHA-256 of each file, by what it is."""
-        named = {"image": self.image, "labels": self.labels, "alignment": self.alignment}
+        named = {"image": self.image, "labels": self.labels, "predicted": self.predicted, "alignment": self.alignment}
         return {name: part.sha256 for name, part in named.items() if part is not None}
 
 
@@ -68,6 +87,8 @@ class TrainJob(Job):
         How to train.
     names
         Of structures, by label, for the model card.
+    settings
+        Precision and number of devices.
     tell
         Told of each step.
     """
@@ -82,9 +103,12 @@ class TrainJob(Job):
         "covoxel.training.averaging",
         "covoxel.training.registration",
         "covoxel.training.seeds",
+        "covoxel.training.tally",
         "nets.registration",
         "tasks.models",
         "tasks.recipe",
+        "tasks.same_labels",
+        "tasks.teaching",
         "tasks.train_registration",
     )
     vital = False
@@ -93,6 +117,7 @@ class TrainJob(Job):
     reference: str
     recipe: Recipe
     names: Mapping[int, str]
+    settings: TrainSettings = TrainSettings()
     tell: Tell | None = None
 
     def inputs(self) -> Mapping[str, str]:
@@ -100,9 +125,13 @@ class TrainJob(Job):
         return {f"{case}.{name}": sha for case, files in self.files.items() for name, sha in files.hashes().items()}
 
     def parameters(self) -> Mapping[str, Any]:
-        """Settings the result depends on."""
-        subjects = {case: files.subject for case, files in self.files.items()}
-        return {"recipe": recipe_data(self.recipe), "reference": self.reference, "subjects": subjects}
+        """Settings the result depends on; label maps are known by the content of their files."""
+        return {
+            "recipe": recipe_data(self.recipe),
+            "reference": self.reference,
+            "subjects": {case: files.subject for case, files in self.files.items()},
+            "precision": self.settings.precision,
+        }
 
 
 @task(task_run_name="train {job.recipe.name}", **TASK_OPTIONS)
@@ -110,7 +139,7 @@ class TrainJob(Job):
 def train(job: TrainJob) -> Made:
     """Write weights, recipe, learning curve and model card; goes on from a checkpoint if it was killed."""
     started = time.perf_counter()
-    cases, frame, values = read_cases(job)
+    cases, frame, lesson = read_cases(job)
     checkpoint, logs = job.layout.checkpoint(job.fingerprint()), job.layout.logs(job.recipe.name)
     resumed = checkpoint.exists()
     if not resumed:
@@ -121,19 +150,21 @@ def train(job: TrainJob) -> Made:
             build_network(job.recipe, len(frame.shape)),
             cases,
             job.recipe,
-            values=len(values),
+            values=len(lesson.values),
             spacing_mm=frame.spacing_mm,
             device=job.device,
+            precision=job.settings.precision,
+            devices=job.settings.devices,
             checkpoint=checkpoint,
             logs=logs,
-            progress=job.tell,
+            progress=job.tell if job.settings.devices == 1 else None,  # it cannot be told from other processes
         )
     except TrainingDivergedError as error:
         raise ValueError(str(error)) from error
-    run = Run(time.perf_counter() - started, job.device, resumed)
-    outputs = _write(job, trained, frame, values, run)
+    run = Run(time.perf_counter() - started, job.device, job.settings.precision, job.settings.devices, resumed)
+    outputs = _write(job, trained, frame, lesson, run)
     checkpoint.unlink(missing_ok=True)
-    return Made(outputs, _facts(trained))
+    return Made(outputs, {**_facts(trained), "left_out": lesson.left_out})
 
 
 def train_jobs(study: Study, tell: Tell | None = None) -> list[TrainJob]:
@@ -150,6 +181,7 @@ def train_jobs(study: Study, tell: Tell | None = None) -> list[TrainJob]:
             reference=reference_of(study),
             recipe=study.recipe,
             names=study.cohort.label_names,
+            settings=study.call.settings.train,
             tell=tell,
         )
     ]
@@ -182,50 +214,47 @@ def require_model(study: Study) -> None:
         raise NothingDoneError(f"no model was trained: {study.trouble.get(STAGE, 'no case is fit to train on')}")
 
 
-def read_cases(job: TrainJob) -> tuple[list[TrainingCase], Frame, list[int]]:
-    """All cases on one frame, that frame, and the values of all labels, background first (none if none are read)."""
+def read_cases(job: TrainJob) -> tuple[list[TrainingCase], Frame, Lesson]:
+    """All cases on one frame, that frame, and the label maps that teach."""
     images = {case: read_image(files.image.path) for case, files in job.files.items()}
-    values = _label_values(job)
+    drawn = {case: files.labels.path for case, files in job.files.items() if files.labels is not None}
+    predicted = {case: files.predicted.path for case, files in job.files.items() if files.predicted is not None}
+    lesson = lesson_of(drawn, predicted, images)
     frame = _frame(job, images)
     cases = [
         prepare(
             case,
             images[case],
             frame,
-            labels=_places(files, values),
+            labels=lesson.places.get(case),
             subject=files.subject,
             moving_from_fixed=_matrix(job, files, images[job.reference]),
         )
         for case, files in job.files.items()
     ]
-    return cases, frame, values
+    return cases, frame, lesson
 
 
 def _files(study: Study, case: str) -> TrainingFiles:
-    layout, recipe = study.layout, study.recipe
-    own = study.cohort.case(case)
-    labelled = own.role == "atlas" and recipe is not None and recipe.supervision == "labels"
+    layout, own = study.layout, study.cohort.case(case)
+    taught = study.recipe is not None and study.recipe.supervision == "labels"
     return TrainingFiles(
         image=study.artifact("preprocess", case, layout.preprocessed(case)),
-        labels=study.artifact("preprocess", case, layout.preprocessed_labels(case)) if labelled else None,
+        labels=_drawn(study, own) if taught and own.role == "atlas" else None,
+        predicted=_predicted(study, own) if taught and own.role != "atlas" else None,
         alignment=study.artifact("align", case, layout.alignment(case)) if study.record("align", case) else None,
         subject=own.subject,
     )
 
 
-def _label_values(job: TrainJob) -> list[int]:
-    """All values of all label maps in ascending order, 0 among them; empty if no label is read."""
-    maps = [files.labels.path for files in job.files.values() if files.labels is not None]
-    found = {value for path in maps for value in torch.unique(read_labels(path).data).tolist()}
-    return sorted(found | {0}) if maps else []
+def _drawn(study: Study, atlas: Case) -> Artifact:
+    return Artifact(atlas.training_label(), study.records["check"][atlas.id].inputs["label"])
 
 
-def _places(files: TrainingFiles, values: list[int]) -> Image | None:
-    """Labels of a case as places in the list of values, None if it has none."""
-    if files.labels is None:
-        return None
-    labels = read_labels(files.labels.path)
-    return Image(torch.searchsorted(torch.tensor(values), labels.data.contiguous()), labels.grid)
+def _predicted(study: Study, case: Case) -> Artifact | None:
+    folder = study.call.settings.train.labels
+    path = None if folder is None else label_map_of(folder, case.id)
+    return None if path is None else Artifact(path, sha256_file(path))
 
 
 def _frame(job: TrainJob, images: Mapping[str, Image]) -> Frame:
@@ -244,23 +273,29 @@ def _matrix(job: TrainJob, files: TrainingFiles, reference: Image) -> Any:
     return read_transform(files.alignment.path, reference.grid).moving_from_fixed
 
 
-def _write(job: TrainJob, trained: TrainedRegistration, frame: Frame, values: list[int], run: Run) -> list[Path]:
+def _write(job: TrainJob, trained: TrainedRegistration, frame: Frame, lesson: Lesson, run: Run) -> list[Path]:
     folder = job.layout.model(job.recipe.name)
-    labelled = sum(files.labels is not None for files in job.files.values())
+    drawn = sum(files.labels is not None for files in job.files.values())
+    predicted = len(lesson.contents) - drawn
     facts = CardFacts(
         recipe=job.recipe,
         parameters=sum(part.numel() for part in trained.network.parameters()),
         shape=frame.shape,
         spacing_mm=frame.spacing_mm,
         cases=len(job.files),
-        structures=[job.names.get(value) or str(value) for value in values if value],
-        labelled=labelled,
+        structures=[job.names.get(value) or str(value) for value in lesson.values if value],
+        drawn=drawn,
+        predicted=predicted,
+        left_out=len(lesson.left_out),
         trained=trained,
         run=run,
     )
-    how = {"cases": len(job.files), "labelled": labelled, "seed": job.recipe.seed, "device": run.device}
+    how: dict[str, Any] = {"cases": len(job.files), "labelled": len(lesson.contents), "predicted": predicted}
+    how |= {"seed": job.recipe.seed, "device": run.device, "devices": run.devices, "precision": run.precision}
     how |= {"steps": trained.step, "best_step": trained.best_step, "seconds": round(run.seconds, 1)}
-    saved = save_model(folder, trained.network, job.recipe, spacing_mm=frame.spacing_mm, trained=how)
+    saved = save_model(
+        folder, trained.network, job.recipe, spacing_mm=frame.spacing_mm, trained=how, taught_by=lesson.contents
+    )
     write_table(folder / "curve.tsv", trained.curve)
     write_text(folder / "README.md", model_card(facts))
     return [*saved, folder / "curve.tsv", folder / "README.md"]

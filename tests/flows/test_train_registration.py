@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from covoxel.io import read_table
+from covoxel.io import read_labels, read_table, write_labels
 from covoxel.manifest import Manifest, Record
+from covoxel.spatial import Image, resample_labels
 from covoxel.training import TrainingDivergedError
 
 Invoke = Callable[..., tuple[int, str, str]]
@@ -88,7 +89,7 @@ def test_a_network_is_trained_by_labels_once_and_then_labels_the_cohort(
     for said in (
         "a tiny network for tests",
         "**images**: 4",
-        "**label maps**: 2",
+        "**label maps**: 2 drawn by hand (those of the atlases), 0 predicted; of 3, 17",
         "engine: learned+svf",
         "must not score",
     ):
@@ -111,6 +112,138 @@ def test_a_network_is_trained_by_labels_once_and_then_labels_the_cohort(
     assert "predicted by a network" in page
     assert "a tiny network for tests" in page
     assert str(tmp_path) not in page
+
+
+LABELS = "supervision: labels\n"
+
+
+@pytest.fixture
+def predicted(tmp_path: Path) -> Callable[..., Path]:
+    """Write "predicted" label maps, which are the true ones, and settings of a training by them."""
+
+    def predicted(*cases: str, more: str = "") -> Path:
+        folder, settings = tmp_path / "predicted", tmp_path / "train.yaml"
+        for case in cases:
+            write_labels(folder / f"{case}.nii.gz", read_labels(tmp_path / "cohort-truth" / f"{case}.nii.gz"))
+        settings.write_text(f"train: {{labels: predicted{more}}}\n")
+        return settings
+
+    return predicted
+
+
+def test_predicted_label_maps_teach_and_those_that_are_the_truth_do_not_score(
+    invoke: Invoke,
+    make_cohort: MakeCohort,
+    recipe: Callable[..., Path],
+    predicted: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cohort, output = with_test_case(make_cohort(cases=6, labelled=1), "c6"), tmp_path / "out"
+    settings, folder = predicted("c1", "c2", "c3", "c6"), tmp_path / "predicted"
+    labels = read_labels(folder / "c2.nii.gz")
+    grid = labels.grid.with_spacing(3.0)
+    write_labels(folder / "c2.nii.gz", resample_labels(labels, grid))
+    write_labels(folder / "c5.nii.gz", Image(labels.data + 40, labels.grid))
+    monkeypatch.chdir(tmp_path)
+    call = run(cohort, output, recipe(LABELS), "--atlases", "c1", "--settings", settings)
+    status, text, errors = invoke(*call)
+    assert status == 0, errors
+    assert "c5: its predicted label map does not teach: it has the value 40, which no atlas has" in text
+    taught = {name for name in record(output).inputs if not name.endswith(".image")}
+    assert taught == {"c1.labels", "c2.predicted", "c3.predicted", "c5.predicted"}, "c1 by its own; not a test case"
+    card = (output / "models" / "tiny" / "README.md").read_text()
+    assert "1 drawn by hand (those of the atlases), 2 predicted (1 more did not fit and were left out)" in card
+    facts = json.loads((output / "models" / "tiny" / "model.json").read_text())
+    assert len(facts["taught_by"]) == 3
+    assert str(tmp_path) not in (output / "models" / "tiny" / "model.json").read_text()
+    assert invoke(*call)[1] == text
+    assert "c3\ttrained on\ta rerun would do: nothing" in invoke("status", "--output", output)[1]
+
+    use = tmp_path / "use.yaml"
+    use.write_text(f"register: {{engine: learned, model: {output / 'models' / 'tiny'}}}\nfuse: {{rule: majority}}\n")
+    call = ["--cohort", cohort, "--atlases", "c1", "--output", output, "--settings", use, "--device", "cpu"]
+    status, text, errors = invoke("few-shot", *call, "--evaluate", tmp_path / "cohort-truth")
+    assert status == 0, errors
+    assert "over 4 cases" in text, "c2, c4, c5, c6"
+    rows = read_table(output / "cases.tsv").set_index("id")["flags"].fillna("")
+    refused = "its true label trained the network that registered it and cannot score it"
+    assert [case for case in rows.index if refused in rows[case]] == ["c3"]
+
+
+def test_a_label_map_that_changes_is_a_new_training_and_one_of_a_named_test_case_teaches(
+    invoke: Invoke, make_cohort: MakeCohort, recipe: Callable[..., Path], predicted: Callable[..., Path], tmp_path: Path
+) -> None:
+    cohort, output = with_test_case(make_cohort(cases=4, labelled=2), "c4"), tmp_path / "out"
+    how = recipe(LABELS)
+    settings = tmp_path / "train.yaml"
+
+    def train(labels: Path) -> Record:
+        settings.write_text(f"train: {{labels: {labels}}}\n")
+        call = run(cohort, output, how, "--atlases", "c1,c2", "--cases", "c3,c4", "--settings", settings)
+        status, _, errors = invoke(*call)
+        assert status == 0, errors
+        return record(output)
+
+    predicted("c3", "c4")
+    first = train(tmp_path / "predicted")
+    assert {"c3.predicted", "c4.predicted"} < set(first.inputs)
+    moved = (tmp_path / "predicted").rename(tmp_path / "moved")
+    assert train(moved).seconds == first.seconds
+    labels = read_labels(moved / "c3.nii.gz")
+    write_labels(moved / "c3.nii.gz", Image(labels.data.flip(0), labels.grid))
+    again = train(moved)
+    assert again.fingerprint != first.fingerprint
+    weights = "models/tiny/weights.safetensors"
+    assert again.outputs[weights] != first.outputs[weights]
+
+
+def test_precision_reaches_the_training_and_is_part_of_what_it_is_known_by(
+    invoke: Invoke, make_cohort: MakeCohort, recipe: Callable[..., Path], tmp_path: Path
+) -> None:
+    cohort, settings, path = make_cohort(cases=2), tmp_path / "train.yaml", recipe()
+    weights = []
+    for precision in ("32-true", "bf16-mixed"):
+        settings.write_text(f"train: {{precision: {precision}}}\n")
+        assert invoke(*run(cohort, tmp_path / "out", path, "--settings", settings))[0] == 0
+        assert f"**precision**: {precision}" in (tmp_path / "out" / "models" / "tiny" / "README.md").read_text()
+        weights.append((tmp_path / "out" / "models" / "tiny" / "weights.safetensors").read_bytes())
+    assert weights[0] != weights[1]
+
+
+@pytest.mark.parametrize(
+    ("text", "train", "sentence"),
+    [
+        (LABELS, "labels: none", "there is no such folder"),
+        (LABELS, "labels: predicted", "it has a label map for none of the 1 cases that train and are no atlas"),
+        ("", "labels: predicted", "the recipe tiny has supervision images, and learns from no label"),
+        ("", "devices: 2", "train.devices = 2 is wrong: only GPUs can be several"),
+        ("", "devices: 0", "train.devices = 0 is wrong"),
+        ("", "precision: 16-mixed", "train.precision = '16-mixed' is wrong: the CPU has"),
+        ("", "precision: half", "train.precision = 'half' is wrong"),
+    ],
+)
+def test_wrong_settings_of_a_training_are_refused_before_anything_starts(
+    invoke: Invoke,
+    make_cohort: MakeCohort,
+    recipe: Callable[..., Path],
+    predicted: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    text: str,
+    train: str,
+    sentence: str,
+) -> None:
+    cohort = with_test_case(make_cohort(cases=4), "c4")
+    predicted("c1", "c4")
+    settings = tmp_path / "wrong.yaml"
+    settings.write_text(f"train: {{{train}}}\n")
+    monkeypatch.chdir(tmp_path)
+    call = run(cohort, tmp_path / "out", recipe(text), "--atlases", "c1,c2", "--settings", settings)
+    status, _, errors = invoke(*call)
+    assert status == 2
+    assert sentence in errors
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_test_case_that_is_named_trains_by_its_image_alone_and_no_atlas_is_needed(

@@ -19,7 +19,9 @@ def facts() -> CardFacts:
         "mine", "A method (Somebody, 2020).", "voxelmorph-1", steps=300, regularisers=(Term("bending", 0.5),)
     )
     trained = TrainedRegistration(nn.Identity(), curve, 300, 250, False, ("the batch was halved to 2",))
-    return CardFacts(recipe, 259243, (36, 52, 36), (1.0, 1.0, 1.5), 154, 0, (), trained, Run(61.4, "cpu", False))
+    return CardFacts(
+        recipe, 259243, (36, 52, 36), (1.0, 1.0, 1.5), 154, 0, 0, 0, (), trained, Run(61.4, "cpu", "32-true", 1, False)
+    )
 
 
 def test_the_card_says_what_it_is_and_how_it_is_used(facts: CardFacts) -> None:
@@ -49,8 +51,8 @@ def test_the_curve_is_cut_to_a_few_rows_with_its_first_and_last(facts: CardFacts
 
 def test_a_card_of_a_network_taught_by_labels_says_that_they_must_not_score_it(facts: CardFacts) -> None:
     assert "must not score" not in model_card(facts)
-    card = model_card(replace(facts, labelled=10, structures=("head", "tail")))
-    assert "**label maps**: 10, of head, tail" in card
+    card = model_card(replace(facts, drawn=10, predicted=144, structures=("head", "tail")))
+    assert "**label maps**: 10 drawn by hand (those of the atlases), 144 predicted; of head, tail" in card
     assert "Labels that trained it must not score it" in card
 
 
@@ -60,3 +62,11 @@ def test_a_card_says_if_training_stopped_early_and_was_interrupted(facts: CardFa
     assert "interrupted" in model_card(early)
     assert "stopped early" not in model_card(facts)
     assert "interrupted" not in model_card(facts)
+
+
+def test_a_card_says_what_was_left_out_and_on_what_it_was_trained(facts: CardFacts) -> None:
+    run = replace(facts.run, device="cuda", devices=3, precision="bf16-mixed")
+    card = model_card(replace(facts, drawn=2, predicted=7, left_out=1, structures=("head",), run=run))
+    assert "7 predicted (1 more did not fit and were left out)" in card
+    assert "**device**: 3 × cuda" in card
+    assert "**precision**: bf16-mixed" in card
