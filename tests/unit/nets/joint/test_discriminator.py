@@ -1,0 +1,81 @@
+"""The patch discriminator: sizes, what a logit sees, and that it learns to tell aligned pairs."""
+
+import pytest
+import torch
+from torch.nn import functional
+
+from covoxel.spatial.smoothing import gaussian
+from nets.joint.discriminator import PatchDiscriminator
+from nets.joint.parts import Norm
+
+
+@pytest.mark.parametrize("shape", [(21, 14), (13, 10, 9), (1, 5), (3, 1, 2), (1, 1, 1)])
+@pytest.mark.parametrize("widths", [(), (4,), (4, 6)])
+def test_a_logit_a_cell_and_a_confidence_a_voxel(shape: tuple[int, ...], widths: tuple[int, ...]) -> None:
+    net = PatchDiscriminator(len(shape), widths=widths, width=4)
+    pair = torch.rand(2, 2, 1, *shape)
+    factor = 2 ** len(widths)
+    assert net(*pair).shape == (2, 1, *(-(-side // factor) for side in shape))
+    confidence = net.confidence(*pair)
+    assert confidence.shape == (2, 1, *shape)
+    assert ((confidence > 0) & (confidence < 1)).all()
+
+
+def test_without_halving_a_logit_sees_its_neighbours_alone() -> None:
+    net = PatchDiscriminator(2, widths=())
+    candidate, fixed = torch.rand(2, 1, 1, 11, 11).requires_grad_().unbind(0)
+    seen = torch.autograd.grad(net(candidate, fixed)[0, 0, 5, 5], [candidate, fixed])
+    for gradient in seen:
+        assert gradient[0, 0, 3:8, 3:8].abs().max() > 0
+        assert gradient.count_nonzero() == gradient[0, 0, 3:8, 3:8].count_nonzero()
+
+
+@pytest.mark.parametrize("how", ["autocast", "weights"])
+def test_half_precision_gives_full_logits(how: str) -> None:
+    net = PatchDiscriminator(3, widths=(4,), width=4)
+    pair = torch.rand(2, 1, 1, 8, 7, 6)
+    exact = net(*pair)
+    net = net.to(torch.bfloat16) if how == "weights" else net
+    with torch.autocast("cpu", torch.bfloat16, enabled=how == "autocast"):
+        rough, confidence = net(*pair), net.confidence(*pair)
+    assert rough.dtype == confidence.dtype == torch.float32
+    torch.testing.assert_close(rough, exact, atol=0.05, rtol=0.05)
+
+
+def test_it_learns_where_a_pair_is_aligned() -> None:
+    torch.manual_seed(0)
+    fixed = gaussian(torch.randn(8, 1, 24, 24), [1.5, 1.5]) * 4
+    aligned = fixed + 0.1 * torch.randn_like(fixed)
+    astray = torch.where(torch.arange(24) < 12, aligned, aligned.roll(5, 2))
+    net = PatchDiscriminator(2, widths=(8,), width=8)
+    optimiser = torch.optim.Adam(net.parameters(), lr=1e-2)
+    for _ in range(40):
+        good, bad = net(aligned, fixed), net(astray, fixed)
+        loss = functional.softplus(-good).mean() + functional.softplus(bad)[..., 6:].mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    trust = net.confidence(astray, fixed)
+    assert trust[..., :10].mean() > trust[..., 14:].mean() + 0.3
+    assert all(p.grad is not None and p.grad.abs().max() > 0 for p in net.parameters())
+
+
+def test_pairs_that_do_not_fit_are_refused() -> None:
+    net = PatchDiscriminator(2)
+    for candidate, fixed in (((1, 1, 8, 8), (1, 1, 8, 7)), ((1, 2, 8, 8), (1, 2, 8, 8)), ((1, 1, 8), (1, 1, 8))):
+        with pytest.raises(ValueError, match=r"must be \(batch, 1, \*shape\) with 2 sides"):
+            net(torch.zeros(candidate), torch.zeros(fixed))
+    with pytest.raises(ValueError, match="ndim must be 2 or 3, got 1"):
+        PatchDiscriminator(1)
+
+
+def test_the_norm_is_instance_norm_and_takes_one_voxel() -> None:
+    norm, x = Norm(3), torch.randn(2, 3, 5, 4) * 3 + 2
+    with torch.no_grad():
+        norm.weight.copy_(torch.tensor([1.0, 2.0, 3.0]))
+        norm.bias.copy_(torch.tensor([0.0, 1.0, -1.0]))
+    centred = x - x.mean((2, 3), keepdim=True)
+    expected = centred / (centred.square().mean((2, 3), keepdim=True) + 1e-5).sqrt()
+    expected = expected * norm.weight.view(1, 3, 1, 1) + norm.bias.view(1, 3, 1, 1)
+    torch.testing.assert_close(norm(x), expected)
+    torch.testing.assert_close(norm(x[..., :1, :1]), norm.bias.view(1, 3, 1, 1).expand(2, 3, 1, 1))
