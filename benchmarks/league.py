@@ -7,6 +7,7 @@ import argparse
 import json
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +17,21 @@ from benchmarks.fusion_jobs import Workers
 from benchmarks.league_brain import measure_brain
 from benchmarks.league_methods import DRIVES, LEARNED, WITHOUT_NETWORK, Method, methods_of
 from benchmarks.league_process import PartFailed
+from benchmarks.league_propagation import propagate_all
 from benchmarks.league_scores import score_all
 from benchmarks.league_table import FUSED, Entry, by_case, markdown, row_of, verdicts
 from benchmarks.league_timing import TimingJob, time_methods
 from benchmarks.league_training import TrainedRecipe, TrainingJob, recipe_of, train_all
 from benchmarks.measure import say
 from covoxel.io import write_text
+from covoxel.training.registration import Recipe
 from tasks.recipe_files import recipe_names
 
 RULES = (FUSED, "joint_label_fusion")
 NOTES = (
     "supervision: what taught the network; none: there is none; images: no label at all; labels: those of the atlases",
-    "  too; warps: synthetic warps of the images, which are known.",
+    "  too; labels, propagated: and those of the unlabelled cases, predicted from the atlases by svf and",
+    "  locally_weighted; warps: synthetic warps of the images, which are known.",
     "dice: of one atlas alone, all atlases x cases, mean over the structures; p5, minimum: over the pairs. low, high:",
     "  bootstrap interval of the mean, 95 %, cases drawn again with all their atlases. Background is never counted.",
     "labels: how they are warped; once, each label's indicator linearly, and the largest wins. hd95_mm likewise.",
@@ -39,6 +43,7 @@ NOTES = (
     "  include their network and, if driven by labels, predicting these.",
     "brain_s, brain_gib: one pair of 160 x 192 x 224 voxels, two threads, network alone, largest resident memory.",
     "parameters, steps, best_step, minutes: of the training; the weights of the best step on held-out pairs are kept.",
+    "  Minutes are of one process, and with those of propagating labels, once for all, where these teach.",
 )
 
 
@@ -70,6 +75,12 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--cases", choices=("test", "unlabelled"), default="test", help="scored ones (default test)")
     parser.add_argument("--limit", type=int, help="only the first so many cases")
     parser.add_argument("--atlases", type=int, default=10, help="the first so many of split.json (default 10)")
+    parser.add_argument(
+        "--no-propagate",
+        dest="propagate",
+        action="store_false",
+        help="teach with the labels of the atlases alone, not with those that svf propagates to the unlabelled cases",
+    )
     parser.add_argument("--processes", type=int, default=2, help="trainings and scorings at once (default 2)")
     parser.add_argument("--cpu-threads", type=int, default=1, help="of each of them (default 1)")
     parser.add_argument("--device", default="cpu", help="of the trainings: cpu or cuda (default cpu)")
@@ -123,6 +134,7 @@ class League:
         options, names = self.options, recipe_names()
         wanted = options.recipes.split(",") if options.recipes is not None else list(names)
         recipes = [recipe_of(name) for name in wanted if name]
+        propagated = self._propagated(recipes)
         jobs = [
             TrainingJob(
                 recipe.name,
@@ -134,6 +146,7 @@ class League:
                 options.seed,
                 options.cpu_threads,
                 options.device,
+                propagated if recipe.supervision == "labels" else None,
             )
             for recipe in recipes
             if recipe.pairs == "inter"
@@ -142,6 +155,14 @@ class League:
             if recipe.pairs != "inter":
                 say(f"{recipe.name}: left out, no subject of these data was imaged twice")
         return train_all(jobs, self.work, options.processes)
+
+    def _propagated(self, recipes: Sequence[Recipe]) -> Path | None:
+        """Folder of label maps of the unlabelled cases, if a recipe learns from labels and these are wanted."""
+        if not self.options.propagate or not any(recipe.supervision == "labels" for recipe in recipes):
+            return None
+        cohort = replace(self.cohort, cases=self.unlabelled)
+        with Workers(self.options.processes, self.options.seed, self.folder, with_ants=False) as workers:
+            return propagate_all(cohort, self.work, workers)
 
     def _rules(self, methods: Sequence[Method]) -> dict[str, tuple[str, ...]]:
         chosen = (self.options.fuse or "").split(",")

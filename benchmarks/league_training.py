@@ -24,8 +24,9 @@ from numpy.typing import NDArray
 from benchmarks.common import ROOT
 from benchmarks.fusion_evidence import STRUCTURES, Cohort
 from benchmarks.league_process import PartFailed, run_module
+from benchmarks.league_propagation import label_file, minutes_of
 from benchmarks.measure import say
-from covoxel.io import sha256_file, sha256_json, write_json, write_table
+from covoxel.io import read_labels, sha256_file, sha256_json, write_json, write_table
 from covoxel.registration import MovingBatch
 from covoxel.registration.alignment import align
 from covoxel.training.registration import Frame, Recipe, TrainingCase, frame_of, prepare, train_registration
@@ -34,7 +35,15 @@ from tasks.recipe import build_network, load_recipe, recipe_data
 from tasks.recipe_files import find_recipe
 
 PROBE_STEPS = 12
-_CODE = ("covoxel/training", "covoxel/losses", "covoxel/spatial", "covoxel/preprocessing", "nets")
+_CODE = (
+    "covoxel/training/*.py",
+    "covoxel/training/registration/*.py",
+    "covoxel/losses/**/*.py",
+    "covoxel/spatial/**/*.py",
+    "covoxel/preprocessing/**/*.py",
+    "nets/registration/**/*.py",
+)
+"""What a training runs; other networks and their trainings do not make it begin anew."""
 _NOTE_SECONDS = 15.0
 _CHECKPOINT_SECONDS = 60.0
 
@@ -55,6 +64,8 @@ class TrainingJob:
         One of them: of everything, trial steps and validation included; or of the descent.
     seed, threads, device
         Of the training.
+    propagated
+        Folder of predicted label maps of the unlabelled cases, which teach too; None: only the atlases' do.
     """
 
     recipe: str
@@ -66,6 +77,7 @@ class TrainingJob:
     seed: int
     threads: int
     device: str
+    propagated: Path | None = None
 
     @property
     def key(self) -> str:
@@ -74,7 +86,13 @@ class TrainingJob:
         files += [self.source / "labels" / f"{case}.nii.gz" for case in self.atlases]
         data = {str(file.relative_to(self.source)): sha256_file(file) for file in files}
         recipe = recipe_data(recipe_of(self.recipe))
-        return sha256_json([asdict(self) | {"source": ""}, recipe, data, _code()])[:10]
+        places = {"source": "", "propagated": self.propagated and self.propagated.name}  # which is its key
+        return sha256_json([asdict(self) | places, recipe, data, _code()])[:10]
+
+    @property
+    def supervision(self) -> str:
+        """What teaches, for the table."""
+        return recipe_of(self.recipe).supervision + (", propagated" if self.propagated else "")
 
 
 def recipe_of(name: str) -> Recipe:
@@ -84,7 +102,7 @@ def recipe_of(name: str) -> Recipe:
 
 def _code() -> str:
     digest = hashlib.sha256(Path(__file__).read_bytes())
-    for path in sorted(path for folder in _CODE for path in (ROOT / folder).rglob("*.py")):
+    for path in sorted(path for pattern in _CODE for path in ROOT.glob(pattern)):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 
@@ -122,7 +140,9 @@ def _train(job: TrainingJob, work: Path) -> TrainedRecipe:
         run_module("benchmarks.league_training", asdict(job), done, threads=job.threads)
     facts = json.loads(done.read_text(encoding="utf-8"))
     say(f"{job.recipe}: trained, {facts['steps']} steps in {facts['minutes']:.1f} minutes")
-    return TrainedRecipe(job.recipe, recipe_of(job.recipe).supervision, folder / "model", facts)
+    if job.propagated is not None:
+        facts["minutes"] += minutes_of(job.propagated)
+    return TrainedRecipe(job.recipe, job.supervision, folder / "model", facts)
 
 
 # In the process of one training
@@ -195,7 +215,10 @@ def work_on(job: TrainingJob, folder: Path) -> dict[str, Any]:
 
 
 def training_cases(job: TrainingJob, recipe: Recipe) -> tuple[list[TrainingCase], Frame]:
-    """Atlases with their labels and cases without, on one frame: centre on centre, or as the first atlas lies."""
+    """Atlases with their labels and all others, with propagated ones if there are, on one frame.
+
+    Centre on centre, or as the first atlas lies.
+    """
     cohort = Cohort(job.source, Path(), job.atlases, job.unlabelled)
     images = {case: cohort.image(case) for case in (*job.atlases, *job.unlabelled)}
     frame = frame_of(list(images.values()))
@@ -206,6 +229,8 @@ def training_cases(job: TrainingJob, recipe: Recipe) -> tuple[list[TrainingCase]
         aligned = align(reference, MovingBatch.of(list(images.values()), "cpu"), recipe.alignment)
         matrices = {case: t.moving_from_fixed for case, t in zip(images, aligned, strict=True)}
     labels = {atlas: cohort.label_map(atlas) for atlas in job.atlases}
+    if job.propagated is not None:
+        labels |= {case: read_labels(label_file(job.propagated, case)) for case in job.unlabelled}
     cases = [
         prepare(case, image, frame, labels=labels.get(case), moving_from_fixed=matrices.get(case))
         for case, image in images.items()
@@ -254,7 +279,9 @@ def with_steps(recipe: Recipe, steps: int) -> Recipe:
 def job_of(data: dict[str, Any]) -> TrainingJob:
     """A job from the JSON it was sent as."""
     lists = {name: tuple(data[name]) for name in ("atlases", "unlabelled")}
-    return TrainingJob(**{**data, **lists, "source": Path(data["source"])})
+    folder = data.get("propagated")
+    paths = {"source": Path(data["source"]), "propagated": Path(folder) if folder else None}
+    return TrainingJob(**{**data, **lists, **paths})
 
 
 def main(argv: Sequence[str]) -> None:
