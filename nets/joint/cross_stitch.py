@@ -55,7 +55,8 @@ class CrossStitch(JointNet):
     """Two U-Nets of one shape, linked by stitch units after the convolutions of chosen levels.
 
     Both see the fixed image, the moving one and the moving labels; one says the fixed segmentation, the other the
-    transform. The moving side may be the previous visit and its contour.
+    transform. The moving side may be the previous visit and its contour. The authors' losses are, by their code, Dice
+    of the predicted labels, Dice of the warped moving labels, NCC of the images, and bending energy.
 
     Parameters
     ----------

@@ -137,6 +137,16 @@ def test_the_moving_labels_count(make: Make, ndim: int) -> None:
     assert (labels.grad.abs().amax((0, *range(2, labels.ndim))) > 0).sum() >= LABELS - 1
 
 
+def test_each_segmentation_follows_its_own_image(make: Make, ndim: int) -> None:
+    fixed, moving, labels = pair(ndim)
+    images = [fixed.requires_grad_(), moving.requires_grad_()]
+    said = awake(make(ndim))(*images, labels)
+    for image, logits in zip(images, (said.fixed_logits, said.moving_logits), strict=True):
+        if logits is not None:
+            (gradient,) = torch.autograd.grad(logits.square().sum(), image, retain_graph=True)
+            assert gradient.abs().max() > 0
+
+
 def test_a_batch_says_what_its_pairs_say_alone(make: Make, ndim: int) -> None:
     net, given = awake(make(ndim)).eval(), pair(ndim, batch=3)
     together = parts(net(*given))

@@ -6,7 +6,6 @@ from torch.nn import functional
 
 from covoxel.spatial.smoothing import gaussian
 from nets.joint.discriminator import PatchDiscriminator
-from nets.joint.parts import Norm
 
 
 @pytest.mark.parametrize("shape", [(21, 14), (13, 10, 9), (1, 5), (3, 1, 2), (1, 1, 1)])
@@ -67,15 +66,3 @@ def test_pairs_that_do_not_fit_are_refused() -> None:
             net(torch.zeros(candidate), torch.zeros(fixed))
     with pytest.raises(ValueError, match="ndim must be 2 or 3, got 1"):
         PatchDiscriminator(1)
-
-
-def test_the_norm_is_instance_norm_and_takes_one_voxel() -> None:
-    norm, x = Norm(3), torch.randn(2, 3, 5, 4) * 3 + 2
-    with torch.no_grad():
-        norm.weight.copy_(torch.tensor([1.0, 2.0, 3.0]))
-        norm.bias.copy_(torch.tensor([0.0, 1.0, -1.0]))
-    centred = x - x.mean((2, 3), keepdim=True)
-    expected = centred / (centred.square().mean((2, 3), keepdim=True) + 1e-5).sqrt()
-    expected = expected * norm.weight.view(1, 3, 1, 1) + norm.bias.view(1, 3, 1, 1)
-    torch.testing.assert_close(norm(x), expected)
-    torch.testing.assert_close(norm(x[..., :1, :1]), norm.bias.view(1, 3, 1, 1).expand(2, 3, 1, 1))
