@@ -113,13 +113,14 @@ class _Side:
     """Cases as a stack whose last channel of labels is their weight: what warps one warps all."""
 
     def __init__(self, material: Material, places: Sequence[int], device: torch.device | str) -> None:
-        cases, labels = [material.cases[place] for place in places], [material.labels(place) for place in places]
+        cases = [material.cases[place] for place in places]
+        labels = [material.labels(place, device) for place in places]
         self.stack = Stack(
             torch.stack([case.image for case in cases])[:, None].to(device).float(),
             torch.stack([case.mask for case in cases])[:, None].to(device).float(),
-            torch.stack([torch.cat([foreground, weight]) for foreground, weight, _ in labels]).to(device),
+            torch.stack([torch.cat([foreground, weight]) for foreground, weight, _ in labels]),
         )
-        known = torch.stack([known for _, _, known in labels]).to(device)
+        known = torch.stack([known for _, _, known in labels])
         self.known = known.view(*known.shape, *[1] * cases[0].image.ndim)
         self.given = tuple(material.given(place) for place in places)
 

@@ -134,7 +134,7 @@ class JointTraining:
 
     def run(self) -> None:
         """Train until the end."""
-        self.logs = Logs(self.files.logs, self._steps_before())
+        self.logs = Logs(self.files.logs, self._steps_before() + self.state.done)
         try:
             while not self.state.finished:
                 if self.state.done == self.length:

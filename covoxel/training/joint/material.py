@@ -54,16 +54,17 @@ class FusedLabels:
         if not bool(((self.confidence >= 0) & (self.confidence <= 1)).all()):
             raise ValueError(f"case {case.id}: confidence must be from 0 to 1")
 
-    def foreground(self, values: int) -> Tensor:
+    def foreground(self, values: int, device: torch.device | str) -> Tensor:
         """`(label - 1, *shape)` float32 probabilities of all labels but background."""
         if self.labels.is_floating_point():
-            return self.labels[1:].float()
-        return one_hot(self.labels, values)
+            return self.labels[1:].to(device).float()
+        return one_hot(self.labels.to(device), values)
 
 
 def one_hot(labels: Tensor, values: int) -> Tensor:
     """`(values - 1, *shape)` float32 indicators of all labels but background, of places `(*shape)`."""
-    return (labels[None] == torch.arange(1, values).view(-1, *[1] * labels.ndim)).float()
+    places = torch.arange(1, values, device=labels.device)
+    return (labels[None] == places.view(-1, *[1] * labels.ndim)).float()
 
 
 class Given(IntEnum):
@@ -117,18 +118,18 @@ class Material:
         """Places of the cases that have such labels."""
         return [place for place in range(len(self.cases)) if self.given(place) is given]
 
-    def labels(self, place: int) -> tuple[Tensor, Tensor, Tensor]:
+    def labels(self, place: int, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor, Tensor]:
         """Foreground `(label - 1, *shape)`, weight `(1, *shape)` and what is known `(label - 1,)`, of 0 and 1."""
-        case, everything = self.cases[place], torch.ones(self.values - 1)
-        whole = torch.ones((1, *case.image.shape))
+        case, everything = self.cases[place], torch.ones(self.values - 1, device=device)
+        whole = torch.ones((1, *case.image.shape), device=device)
         if case.labels is not None:
-            known = torch.tensor([float(value in self.known[case.id]) for value in range(1, self.values)])
-            return one_hot(case.labels, self.values), whole, known
+            told = [float(value in self.known[case.id]) for value in range(1, self.values)]
+            return one_hot(case.labels.to(device), self.values), whole, torch.tensor(told, device=device)
         if case.id in self.fused:
             fused = self.fused[case.id]
-            weight = whole if fused.confidence is None else fused.confidence[None].float()
-            return fused.foreground(self.values), weight, everything
-        return torch.zeros((self.values - 1, *case.image.shape)), whole, everything
+            weight = whole if fused.confidence is None else fused.confidence[None].to(device).float()
+            return fused.foreground(self.values, device), weight, everything
+        return torch.zeros((self.values - 1, *case.image.shape), device=device), whole, everything
 
     @property
     def fingerprint(self) -> str:

@@ -205,7 +205,7 @@ def _recipe_alone(call: JointCall) -> tuple[Recipe, tuple[str, ...]]:
     labelled = [place for place, case in enumerate(call.material.cases) if case.labels is not None]
     if recipe.supervision != "labels" or has_pairs(call.material.cases, labelled, recipe):
         return recipe, ()
-    note = f"registration was first trained without labels: {len(labelled)} labelled cases make no pair"
+    note = f"registration was first trained without labels: of labelled cases, {len(labelled)}, no pair can be made"
     return replace(recipe, supervision="images"), (note,)
 
 

@@ -7,7 +7,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from covoxel.training.joint import FusedLabels, JointRecipe, SegmentationRecipe, TrainedJoint, score, train_joint
+from covoxel.training.joint import (
+    FusedLabels,
+    JointRecipe,
+    SegmentationRecipe,
+    TrainedJoint,
+    compare,
+    score,
+    train_joint,
+)
 from covoxel.training.joint.loop import JointCall, JointTraining
 from covoxel.training.joint.material import Material
 from covoxel.training.registration import Term, TrainingCase, TrainingDivergedError
@@ -125,7 +133,9 @@ def test_the_rate_of_the_joint_phase_is_its_part() -> None:
 def test_one_label_teaches_through_the_registration() -> None:
     """Registration is trained without labels, then the segmenter from scratch through it."""
     trained = train(cases([0]), recipe())
-    assert trained.notes == ("registration was first trained without labels: 1 labelled cases make no pair",)
+    assert trained.notes == (
+        "registration was first trained without labels: of labelled cases, 1, no pair can be made",
+    )
     alone = trained.curve[trained.curve["phase"] == "segmentation"]
     assert (alone["segmentation_anatomy"] > 0).all()
     assert "registration_labels" not in trained.curve or trained.curve["registration_labels"][:1].isna().all()
@@ -248,6 +258,39 @@ def test_few_labels_and_unlabelled_images_are_learnt_from() -> None:
 
 
 # Trouble
+
+
+class WrongSign(nn.Module):
+    """Takes every voxel from far on the wrong side; learns nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(()))
+
+    def forward(self, fixed: Tensor, moving: Tensor) -> Said:
+        return Said(torch.full_like(fixed, 4.0).expand(-1, 2, -1, -1) + self.weight)
+
+
+def test_a_registration_of_the_wrong_sign_sets_off_the_alarm_and_the_fallback_is_as_good_as_before() -> None:
+    some, everyone = cases([0, 1], people=4), cases(range(8), people=4)
+    how = recipe(
+        registration=replace(recipe().registration, augmentation=STILL),
+        segmentation=SegmentationRecipe(warm_up=5, learning_rate=0.03, augmentation=STILL_IMAGES),
+        registration_steps=0,
+        segmentation_steps=60,
+        joint_steps=60,
+        ratio=0.0,
+        joint_rate=1.0,
+        anatomy_weight=50.0,
+        check_every=100,
+    )
+    trained = train_joint(WrongSign(), segmenter(), some, how, values=2)
+    assert trained.segmentation is not None
+    assert trained.segmentation_alone is not None
+    joint, alone = (score(network, everyone[2:], 2) for network in (trained.segmentation, trained.segmentation_alone))
+    (verdict,) = compare(joint, alone)
+    assert verdict.alarming
+    assert alone[1].mean() > joint[1].mean() + 0.1
 
 
 class Poisoned(nn.Module):
