@@ -224,6 +224,7 @@ def test_each_image_has_its_own_labels_however_many_are_registered_at_once(monke
     truth, *own = (torch.stack([1 - d, d]) for d in disc)
     images = [Image(torch.full(g.shape, 0.5), g) for g in (grid, other, grid)]
     settings = {"model": still, "drive": "labels", "fixed_labels": truth, "moving_labels": own}
+    settings |= {"label_weight": 3.0, "iterations": (10, 6)}
     together = register("learned+svf", images[0], images[1:], **settings)  # type: ignore[arg-type]
     monkeypatch.setattr("covoxel.registration._BATCH_VOXELS", {"cpu": 1})
     apart = register("learned+svf", images[0], images[1:], **settings)  # type: ignore[arg-type]
