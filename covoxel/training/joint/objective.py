@@ -214,7 +214,7 @@ class SegmentationObjective:
         with torch.no_grad():
             said = frozen(self.registrar, pairs.fixed.image)(pairs.fixed.image, pairs.moving.image)
         with full_precision(of_fixed):
-            displacement = said.displacement_vox.detach().float()
+            displacement = said.displacement_vox.float()
             finite = displacement.flatten(1).isfinite().all(1)
             nothing = torch.where(finite, 0.0, torch.nan).to(displacement)
             known = pairs.fixed.known * pairs.moving.known

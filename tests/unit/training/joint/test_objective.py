@@ -1,5 +1,7 @@
 """The four cases, worked out by hand on one row of six voxels, and who gets a gradient in each."""
 
+import math
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -82,11 +84,11 @@ LABELLED = [(False, True), (True, False), (True, True), (False, False)]
 
 
 def how(**changes: object) -> JointRecipe:
-    dice = SegmentationRecipe(supervised=(Term("soft_dice"),), anatomy=Term("soft_dice"))
+    dice = SegmentationRecipe(supervised=(Term("soft_dice"),), anatomy=Term("soft_dice", 0.5))
     registration = registration_recipe(
         pairs="inter", regularisers=(), similarity=Term("mse", 0.0), labels=Term("soft_dice", 3.0)
     )
-    weights = {"anatomy_weight": 2.0, "supervised_weight": 5.0, "fused_weight": 7.0}
+    weights = {"anatomy_weight": 4.0, "supervised_weight": 5.0, "fused_weight": 7.0}
     return recipe(**({"segmentation": dice, "registration": registration} | weights | changes))
 
 
@@ -131,6 +133,29 @@ def test_the_gradient_of_the_segmenter_is_that_of_its_terms_alone(row: int) -> N
     assert registrar.scale.grad is None
 
 
+def test_what_is_carried_over_is_the_truth_and_what_the_segmenter_says_is_measured() -> None:
+    """Cross-entropy tells one from the other: of the moved segmentation, too, the true fixed labels are the truth."""
+    recipe = how(segmentation=SegmentationRecipe(supervised=(Term("soft_dice"),), anatomy=Term("cross_entropy")))
+    parts = of_segmentation(four(LABELLED[:2]), Contrast(), recipe)
+
+    def entropy(said: list[float], truth: list[int]) -> float:
+        return -sum(math.log(s if t else 1 - s) for s, t in zip(said, truth, strict=True)) / len(truth)
+
+    fixed = entropy(said(FIXED)[:5], MOVING_LABELS[1:])
+    moving = entropy(said(MOVING)[1:], FIXED_LABELS[:5])
+    assert_close(parts["anatomy"], 4 * torch.tensor([fixed, moving]))
+
+
+def test_no_gradient_reaches_the_frozen_registration() -> None:
+    objective = SegmentationObjective(how())
+    objective.registrar = registrar = Shift()
+    network = Contrast()
+    objective(network, four())["anatomy"].sum().backward()  # type: ignore[no-untyped-call]
+    assert network.shift.grad is not None
+    assert network.shift.grad.abs() > 0
+    assert registrar.scale.grad is None
+
+
 def test_a_batch_that_teaches_nothing_has_a_gradient_of_nought() -> None:
     network = Contrast()
     parts = of_segmentation(four([(False, False)] * 2), network)
@@ -151,7 +176,7 @@ def test_the_registration_compares_true_labels_where_there_are_and_predictions_w
     expected = [ANATOMY_FIXED_UNLABELLED, ANATOMY_MOVING_UNLABELLED, ANATOMY_BOTH, ANATOMY_NONE]
     assert_close(parts["labels"], 3 * torch.tensor(expected))
     assert segmenter.asked == 4
-    parts["labels"].sum().backward()
+    parts["labels"].sum().backward()  # type: ignore[no-untyped-call]
     assert network.scale.grad is not None
     assert network.scale.grad.abs() > 0
     assert segmenter.shift.grad is None

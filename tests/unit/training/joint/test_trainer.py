@@ -18,6 +18,7 @@ from covoxel.training.joint import (
 )
 from covoxel.training.joint.loop import JointCall, JointTraining
 from covoxel.training.joint.material import Material
+from covoxel.training.joint.validation import JointValidation
 from covoxel.training.registration import Term, TrainingCase, TrainingDivergedError
 from covoxel.training.registration.loop import Files
 from covoxel.training.registration.machine import make_fabric
@@ -115,6 +116,29 @@ def test_networks_that_are_trained_already_are_taken_as_they_are() -> None:
     assert same(trained.registration_alone, toy())
     assert same(trained.segmentation_alone, segmenter())  # type: ignore[arg-type]
     assert set(trained.curve["phase"]) == {"joint"}
+
+
+def test_every_phase_begins_with_a_fresh_optimiser_and_average() -> None:
+    how = recipe(segmentation=SegmentationRecipe(average=0.9, warm_up=0, learning_rate=0.05), segmentation_steps=6)
+    training = training_of(cases(), how)
+    machine = training.machines["segmentation"]
+    for _ in range(6):
+        training.step()
+    assert not same(machine.average, segmenter())
+    assert not same(machine.average, machine.network)
+    assert machine.optimiser.state_dict()["state"]
+    average = {name: value.clone() for name, value in machine.average.state_dict().items()}
+    training._end_phase()
+    assert not machine.optimiser.state_dict()["state"]
+    for network in (machine.network, machine.average):
+        assert all(torch.equal(value, average[name]) for name, value in network.state_dict().items())
+
+
+def test_the_registration_is_judged_on_pairs_of_a_held_out_and_a_teaching_case() -> None:
+    some = cases([0, 1, 2, 4])
+    validation = JointValidation(Material(some, 2), [some[0].id, some[4].id], recipe())
+    assert validation.places == [0, 4]
+    assert {(pair.fixed, pair.moving) for pair in validation.pairs} == {(0, 1), (0, 2), (4, 1), (4, 2)}
 
 
 def test_the_rate_of_the_joint_phase_is_its_part() -> None:
@@ -354,6 +378,17 @@ def test_memory_that_ends_for_one_network_sends_both_to_the_cpu(monkeypatch: pyt
     monkeypatch.setattr(type(other), "to_cpu", lambda self: moved.append(self))
     training.step()
     assert moved == [other]
+
+
+def test_mixed_precision_trains_both_networks_and_compares_in_full_precision() -> None:
+    how = recipe(check_every=1, joint_steps=3)
+    plain, mixed = train(cases(), how).curve, train(cases(), how, precision="bf16-mixed").curve
+    names = [name for name in plain.columns if "loss" in name]
+    assert len(names) >= 3
+    for name in names:
+        one, other = plain[name].dropna(), mixed[name].dropna()
+        assert other.to_numpy() == pytest.approx(one.to_numpy(), rel=0.05)
+        assert (one != other).any()
 
 
 def test_recomputing_changes_no_bit() -> None:
