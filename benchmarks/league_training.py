@@ -8,13 +8,13 @@ import json
 import math
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any
 
 import numpy as np
@@ -61,7 +61,8 @@ class TrainingJob:
     atlases, unlabelled
         Ids; only the labels of atlases are read.
     minutes, steps
-        One of them: of everything, trial steps and validation included; or of the descent.
+        One of them: of everything, trial steps and validation included; or of the descent. Minutes of the clock on a
+        GPU, of computing on a CPU, which others at work on the machine do not use up.
     seed, threads, device
         Of the training.
     propagated
@@ -148,6 +149,11 @@ def _train(job: TrainingJob, work: Path) -> TrainedRecipe:
 # In the process of one training
 
 
+def clock_of(job: TrainingJob) -> Callable[[], float]:
+    """What the seconds of a training are measured by."""
+    return perf_counter if job.device == "cuda" else process_time
+
+
 class Clock:
     """Seconds spent on a training, over all times it was taken up; ends the process when the league is gone.
 
@@ -155,11 +161,13 @@ class Clock:
     ----------
     file
         Where they are noted.
+    now
+        The clock.
     """
 
-    def __init__(self, file: Path) -> None:
-        self.file, self.parent = file, os.getppid()
-        self.start, self.before = perf_counter(), 0.0
+    def __init__(self, file: Path, now: Callable[[], float]) -> None:
+        self.file, self.parent, self.now = file, os.getppid(), now
+        self.start, self.before = now(), 0.0
         if file.is_file():
             self.before = float(json.loads(file.read_text(encoding="utf-8"))["seconds"])
         self.noted = self.start
@@ -167,26 +175,26 @@ class Clock:
     @property
     def seconds(self) -> float:
         """All of them."""
-        return self.before + perf_counter() - self.start
+        return self.before + self.now() - self.start
 
     def tick(self, done: int, steps: int, loss: float) -> None:
         """Progress of a training."""
         if os.getppid() != self.parent:
             raise SystemExit("the league was killed; its trainings go on when it is started again")
-        if perf_counter() - self.noted > _NOTE_SECONDS:
+        if self.now() - self.noted > _NOTE_SECONDS:
             self.note()
             say(f"{done}/{steps}  loss {loss:.4f}  {self.seconds:.0f} s")
 
     def note(self) -> None:
         """Write the seconds down."""
-        self.noted = perf_counter()
+        self.noted = self.now()
         write_json(self.file, {"seconds": self.seconds})
 
 
 def work_on(job: TrainingJob, folder: Path) -> dict[str, Any]:
     """Train, save the model in `folder`, give the columns of the table."""
     torch.set_num_threads(job.threads)
-    clock = Clock(folder / "seconds.json")
+    clock = Clock(folder / "seconds.json", clock_of(job))
     recipe = replace(recipe_of(job.recipe), seed=job.seed)
     cases, frame = training_cases(job, recipe)
     recipe = with_steps(recipe, steps_for(job, recipe, cases, clock, folder / "steps.json"))
@@ -254,7 +262,8 @@ def steps_for(job: TrainingJob, recipe: Recipe, cases: Sequence[TrainingCase], c
 
 def trial(job: TrainingJob, recipe: Recipe, cases: Sequence[TrainingCase]) -> tuple[float, float]:
     """Seconds of a step, and of a judgement by held-out pairs (after the last one), from `PROBE_STEPS` steps."""
-    times = [perf_counter()]
+    now = clock_of(job)
+    times = [now()]
     network = build_network(recipe, 3)
     short = replace(with_steps(recipe, PROBE_STEPS), check_every=PROBE_STEPS)
     train_registration(
@@ -263,7 +272,7 @@ def trial(job: TrainingJob, recipe: Recipe, cases: Sequence[TrainingCase]) -> tu
         short,
         values=1 + len(STRUCTURES),
         device=job.device,
-        progress=lambda done, steps, loss: times.append(perf_counter()),
+        progress=lambda done, steps, loss: times.append(now()),
     )
     intervals = [b - a for a, b in pairwise(times[2:])]
     step = median(intervals)
