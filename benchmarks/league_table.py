@@ -14,7 +14,7 @@ from benchmarks.league_methods import LEARNED, REFINED, Method
 from benchmarks.league_scoring import CaseScore
 from covoxel.metrics import summarise
 
-MAIN = "voxelmorph-labels"
+MAIN = "lapirn-labels"
 """The recipe with labels that the bars are about."""
 
 LEAST_DICE, LEAST_FUSED, MOST_FOLDS, MOST_MS, MOST_SHARE = 0.80, 0.86, 0.05, 50.0, 0.1
