@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,7 +12,7 @@ from prefect import task
 from covoxel.io import read_image, read_labels, sha256_file
 from covoxel.io.transforms import write_transform
 from covoxel.metrics import folding
-from covoxel.registration import PairError
+from covoxel.registration import PairError, PairModel
 from covoxel.registration import register as register_images
 from covoxel.spatial import Image, Transform, resample_probabilities
 from data_catalog import Case
@@ -114,14 +116,20 @@ def register(job: RegisterJob) -> Made:
 def _registered(job: RegisterJob, names: Sequence[str]) -> list[Transform]:
     fixed = read_image(job.fixed.path)
     given: dict[str, Any] = dict(job.settings.options)
-    if job.settings.model is not None:
-        given["model"] = load_model(job.settings.model, job.device)
+    if job.settings.model is not None and job.network is not None:
+        given["model"] = _loaded(job.settings.model, job.network, job.device)
     given |= _driving(job, fixed, names)
     moving = [read_image(job.moving[name].path) for name in names]
     try:
         return register_images(job.settings.engine, fixed, moving, device=job.device, **given)
     except PairError as error:
         raise ValueError(f"{names[error.index]} could not be brought onto the case: {error.reason}") from error
+
+
+@lru_cache(maxsize=2)
+def _loaded(folder: Path, network: str, device: str) -> PairModel:
+    """The network of a folder, whose SHA-256 is `network`; read once a process, not once a case."""
+    return load_model(folder, device)
 
 
 def _driving(job: RegisterJob, fixed: Image, names: Sequence[str]) -> dict[str, Any]:

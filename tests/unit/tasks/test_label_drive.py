@@ -176,6 +176,19 @@ def test_network_and_labels_are_inputs_by_content_and_their_folders_are_not(job:
     assert str(job.output) not in str(dict(job.parameters()))
 
 
+def test_a_network_is_read_once_for_all_cases_and_anew_when_it_is_another(
+    job: RegisterJob, given: dict[str, Any], tmp_path: Path
+) -> None:
+    register.fn(job)
+    first = given["model"]
+    register.fn(replace(job, case="c2"))
+    assert given["model"] is first
+    recipe = Recipe("tiny", "A test.", "voxelmorph-1", 1, network_settings={"encoder": [4], "decoder": [4], "half": 4})
+    save_model(tmp_path / "model", build_network(replace(recipe, seed=9), 3), recipe)
+    register.fn(replace(job, network=model_sha256(tmp_path / "model")))
+    assert given["model"] is not first
+
+
 def test_an_image_that_a_network_cannot_register_is_named(job: RegisterJob, monkeypatch: pytest.MonkeyPatch) -> None:
     from covoxel.registration import PairError
 
