@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, get_args
 
+from covoxel.registration.model import Alignment
 from covoxel.training.augmentation import Augmentation
 
-Alignment = Literal["none", "centre", "affine"]
 Supervision = Literal["images", "labels", "warps"]
 PairKind = Literal["inter", "within"]
 Option = bool | int | float | str
