@@ -29,6 +29,13 @@ Rule = Annotated[
     str | None,
     typer.Option(metavar="NAME", help="Fusion rule: select, majority, locally_weighted, joint_label_fusion …"),
 ]
+Segmenter = Annotated[
+    str | None,
+    typer.Option(
+        metavar="fusion|joint|auto",
+        help="Who segments: the fused atlases, a network trained on them, or for each case the better one.",
+    ),
+]
 Evaluate = Annotated[Path | None, typer.Option(help="Folder of true labels ID.nii.gz that only scoring reads.")]
 Cases = Annotated[str | None, typer.Option(metavar="ID,ID,…", help="Only these cases; all without it.")]
 Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where to compute.")]
@@ -53,6 +60,7 @@ def few_shot(
     output: Output,
     settings: Settings = None,
     rule: Rule = None,
+    segmenter: Segmenter = None,
     evaluate: Evaluate = None,
     cases: Cases = None,
     device: Device = "auto",
@@ -62,7 +70,7 @@ def few_shot(
 
     Example: `python -m flows few-shot --cohort data/hippocampus --atlases h_001,h_002,h_003 --output out`
     """
-    asked = _asked(cohort, atlases, output, cases, device, workers, evaluate, rule)
+    asked = _asked(cohort, atlases, output, cases, device, workers, evaluate, rule, segmenter)
     raise typer.Exit(run_call("few-shot", settings, asked))
 
 
@@ -243,6 +251,7 @@ def _asked(
     workers: int | None,
     evaluate: Path | None = None,
     rule: str | None = None,
+    segmenter: str | None = None,
 ) -> dict[str, Any]:
     """What the user asks for, by the names of a call; what was left out is not in it."""
     asked = {
@@ -254,6 +263,7 @@ def _asked(
         "device": device,
         "workers": workers,
         "rule": rule,
+        "segmenter": segmenter,
     }
     return {name: value for name, value in asked.items() if value is not None}
 

@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from tasks.settings import FewShotSettings
+from tasks.settings import FewShotSettings, RecipeName
 
 Device = Literal["auto", "cpu", "cuda"]
 MAX_WORKERS = 64
@@ -32,16 +32,9 @@ class Call(BaseModel):
     cases: tuple[str, ...] | None = Field(None, description="ids of the only cases to segment; all without it")
     device: Device = "auto"
     workers: int | None = Field(None, ge=1, le=MAX_WORKERS, description="cases at a time")
-    recipe: str | None = Field(None, description="name or YAML file of what a network is trained by")
+    recipe: RecipeName | None = Field(None, description="name or YAML file of what a network is trained by")
 
     @field_validator("cohort", "output", "evaluate")
     @classmethod
     def _absolute(cls, path: Path | None) -> Path | None:
         return None if path is None else path.expanduser().absolute()
-
-    @field_validator("recipe")
-    @classmethod
-    def _found_from_anywhere(cls, recipe: str | None) -> str | None:
-        """A file keeps its meaning in another working directory; a name is a name."""
-        is_name = recipe is None or (len(Path(recipe).parts) == 1 and Path(recipe).suffix not in (".yaml", ".yml"))
-        return recipe if is_name else str(Path(str(recipe)).expanduser().absolute())

@@ -39,6 +39,22 @@ class Layout:
         """Voxelwise confidence, 0 to 1, of the label map."""
         return self.output / "segmentations" / f"{case}_confidence.nii.gz"
 
+    def fused(self, case: str) -> Path:
+        """Label map of a case that was fused, where another candidate may become its segmentation."""
+        return self.output / "work" / "fused" / f"{case}.nii.gz"
+
+    def fused_confidence(self, case: str) -> Path:
+        """Voxelwise confidence, 0 to 1, of the fused label map."""
+        return self.output / "work" / "fused" / f"{case}_confidence.nii.gz"
+
+    def joint_segmentation(self, case: str) -> Path:
+        """Label map of a case that a jointly trained network said."""
+        return self.output / "work" / "joint" / f"{case}.nii.gz"
+
+    def joint_confidence(self, case: str) -> Path:
+        """Voxelwise confidence, 0 to 1, of what the network said."""
+        return self.output / "work" / "joint" / f"{case}_confidence.nii.gz"
+
     def model(self, name: str) -> Path:
         """Folder of what was trained: weights and the settings that made them."""
         return self.output / "models" / name

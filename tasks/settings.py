@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
@@ -23,8 +23,19 @@ OptionValue = bool | int | float | str | list[bool | int | float | str] | None
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
+Segmenter = Literal["fusion", "joint", "auto"]
+
 Folder = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
 """A folder that keeps its meaning in another working directory."""
+
+
+def _found_from_anywhere(recipe: str) -> str:
+    is_name = len(Path(recipe).parts) == 1 and Path(recipe).suffix not in (".yaml", ".yml")
+    return recipe if is_name else str(Path(recipe).expanduser().absolute())
+
+
+RecipeName = Annotated[str, AfterValidator(_found_from_anywhere)]
+"""A recipe's name, or its file, which keeps its meaning in another working directory."""
 
 
 class SettingsError(ValueError):
@@ -99,6 +110,15 @@ class TrainSettings(_Stage):
     devices: PositiveInt = Field(1, description="GPUs that share each batch")
 
 
+class SegmentSettings(_Stage):
+    """Who segments in few-shot: the fused atlases, a network trained on them, or the better of both for each case."""
+
+    segmenter: Segmenter = Field("fusion", description="fusion, joint, or auto: for each case what is predicted best")
+    recipe: RecipeName = Field("deepatlas-fused", description="joint recipe, or its YAML file, that the network is of")
+    model: Folder | None = Field(None, description="folder of a trained joint model; null: one is trained")
+    views: int = Field(8, ge=1, le=64, description="views of each image over which the network's answer is averaged")
+
+
 class ReportSettings(_Stage):
     """What the report shows."""
 
@@ -115,6 +135,7 @@ class FewShotSettings(_Stage):
     learn: LearnSettings = LearnSettings()
     fuse: FuseSettings = FuseSettings()
     train: TrainSettings = TrainSettings()
+    segment: SegmentSettings = SegmentSettings()
     report: ReportSettings = ReportSettings()
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
@@ -158,6 +179,22 @@ def with_rule(settings: FewShotSettings, rule: str | None) -> FewShotSettings:
     if rule in (None, settings.fuse.rule):
         return settings
     return settings.model_copy(update={"fuse": settings.fuse.model_copy(update={"rule": rule, "options": {}})})
+
+
+def with_segmenter(settings: FewShotSettings, segmenter: str | None) -> FewShotSettings:
+    """The settings with another segmenter; unchanged if `segmenter` is None.
+
+    Raises
+    ------
+    SettingsError
+        If there is none of that name.
+    """
+    if segmenter is None:
+        return settings
+    known = get_args(Segmenter)
+    if segmenter not in known:
+        raise SettingsError(f"--segmenter must be one of {', '.join(known)}, got {segmenter!r}")
+    return settings.model_copy(update={"segment": settings.segment.model_copy(update={"segmenter": segmenter})})
 
 
 def require(fits: bool, wrong: str) -> None:

@@ -108,6 +108,11 @@ class Study:
         return self.call.settings.fuse.rule == SELECT
 
     @property
+    def segments(self) -> bool:
+        """Whether a jointly trained network segments beside the fused atlases."""
+        return self.call.settings.segment.segmenter != "fusion"
+
+    @property
     def learns(self) -> bool:
         """Whether it is learnt how far each atlas can be trusted on each case."""
         fuse, atlases = self.call.settings.fuse, self.call.settings.atlases
