@@ -1,25 +1,24 @@
 """Recipes: one YAML file says how a registration network is trained; it is read and checked before anything starts."""
 
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields, is_dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, TypeVar
 
 import torch
-from pydantic import TypeAdapter, ValidationError
 
 from covoxel.losses.base import AFFINE_REGULARISERS, CONSISTENCY, LABEL_LOSSES, REGULARISERS, SIMILARITIES
-from covoxel.training.registration.recipe import Recipe, Term
+from covoxel.training.registration.recipe import Recipe
 from data_catalog import Case
 from nets.registration import REGISTRATION_NETS, RegistrationNet
 from tasks.call import CallError
 from tasks.components import check_named, option_of
 from tasks.recipe_files import find_recipe, recipe_names
-from tasks.settings import SettingsError, read_yaml, unknown_key
+from tasks.recipe_parsing import check_name, check_term, parse, read_mapping
+from tasks.settings import SettingsError
 
-_ADAPTER = TypeAdapter(Recipe)
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
+N = TypeVar("N")
+
 _NESTED = {"stage": "stage_settings", "affine": "affine_settings"}
 """Settings of a network that name another network, and those that hold its settings."""
 
@@ -34,10 +33,7 @@ def load_recipe(path: Path) -> Recipe:
         named), a value against its rule, or names a network or loss that there is not, or an option that it has not.
     """
     source = f"recipe {path}"
-    data = read_yaml(path, source)
-    if not isinstance(data, dict):
-        raise SettingsError(f"{source}: a mapping of keys is expected, got a {type(data).__name__}")
-    return parse_recipe({"name": path.stem} | data, source)
+    return parse_recipe(read_mapping(path, source), source)
 
 
 def parse_recipe(data: Mapping[str, Any], source: str) -> Recipe:
@@ -48,12 +44,8 @@ def parse_recipe(data: Mapping[str, Any], source: str) -> Recipe:
     SettingsError
         As for `load_recipe`.
     """
-    try:
-        recipe = _ADAPTER.validate_python(dict(data))
-    except ValidationError as error:
-        raise SettingsError(f"{source}: {_explain(error)}") from None
-    if not _NAME.fullmatch(recipe.name) or ".." in recipe.name:
-        raise SettingsError(f"{source}: name must be letters, digits and ._+- alone, got {recipe.name!r}")
+    recipe = parse(Recipe, data, source)
+    check_name(recipe.name, source)
     check_recipe(recipe, source)
     return recipe
 
@@ -71,14 +63,26 @@ def build_network(recipe: Recipe, ndim: int, source: str = "") -> RegistrationNe
     SettingsError
         If the network cannot be built with these settings.
     """
+    name, settings = recipe.network, recipe.network_settings
+    place = f"{source or f'recipe {recipe.name}'}: {name} cannot be built in {ndim}-D"
+    return drawn(lambda: REGISTRATION_NETS[name](ndim, **settings), recipe.seed, place)
+
+
+def drawn(build: Callable[[], N], seed: int, place: str) -> N:
+    """What `build` makes with weights drawn from a seed; `place` begins the error.
+
+    Raises
+    ------
+    SettingsError
+        If it cannot be built.
+    """
     try:
         with torch.random.fork_rng([]):
-            torch.manual_seed(recipe.seed)
-            return REGISTRATION_NETS[recipe.network](ndim, **recipe.network_settings)
+            torch.manual_seed(seed)
+            return build()
     except (TypeError, ValueError, KeyError) as error:
         text = str(error.args[0]) if error.args else str(error)
-        place = source or f"recipe {recipe.name}"
-        raise SettingsError(f"{place}: {recipe.network} cannot be built in {ndim}-D: {text}") from None
+        raise SettingsError(f"{place}: {text}") from None
 
 
 def check_recipe(recipe: Recipe, source: str) -> None:
@@ -90,15 +94,15 @@ def check_recipe(recipe: Recipe, source: str) -> None:
         As for `load_recipe`.
     """
     _check_network(recipe.network, recipe.network_settings, f"{source}: network", f"{source}: in network_settings")
-    _check_term(SIMILARITIES, recipe.similarity, f"{source}: similarity")
-    _check_term(LABEL_LOSSES, recipe.labels, f"{source}: labels")
+    check_term(SIMILARITIES, recipe.similarity, f"{source}: similarity")
+    check_term(LABEL_LOSSES, recipe.labels, f"{source}: labels")
     for key, registry in (
         ("regularisers", REGULARISERS),
         ("affine_regularisers", AFFINE_REGULARISERS),
         ("consistency", CONSISTENCY),
     ):
         for place, term in enumerate(getattr(recipe, key)):
-            _check_term(registry, term, f"{source}: {key}.{place}")
+            check_term(registry, term, f"{source}: {key}.{place}")
     build_network(recipe, 2, source)
 
 
@@ -134,38 +138,11 @@ def _check_network(name: str, settings: Mapping[str, Any], name_at: str, setting
             _check_network(nested, own, f"{settings_at}: {key}", f"{settings_at}.{options}")
 
 
-def _check_term(registry: Mapping[str, Any], term: Term, place: str) -> None:
-    check_named(registry, term.name, term.options, f"{place}.name", f"{place}.options of {term.name}")
-
-
-def _explain(error: ValidationError) -> str:
-    """One sentence for the first thing wrong: key, value and rule, or the nearest known key."""
-    first = error.errors(include_url=False)[0]
-    path = [str(part) for part in first["loc"]]
-    where = ".".join(path)
-    if first["type"] == "unexpected_keyword_argument":
-        return unknown_key(path[-1], _known_keys(path[:-1]), ".".join(path[:-1]))
-    if first["type"] == "missing":
-        return f"{where} is missing"
-    if first["type"] == "value_error":
-        text = first["msg"].removeprefix("Value error, ")
-        return f"{where}: {text}" if where else text
-    return f"{where} = {first['input']!r} is wrong: {first['msg'].lower()}"
-
-
-def _known_keys(path: Sequence[str]) -> list[str]:
-    kind: Any = Recipe
-    for part in path:
-        if not part.isdigit():
-            hint = get_type_hints(kind)[part]
-            kind = next((each for each in (hint, *get_args(hint)) if is_dataclass(each)), hint)
-    return [item.name for item in fields(kind)]
-
-
 __all__ = [
     "build_network",
     "check_cases",
     "check_recipe",
+    "drawn",
     "find_recipe",
     "load_recipe",
     "parse_recipe",
