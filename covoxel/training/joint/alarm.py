@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 from scipy import stats
-from torch import nn
+from torch import Tensor, nn
 
 from covoxel.metrics import dice
 from covoxel.training.registration.cases import TrainingCase
@@ -147,11 +147,22 @@ def score(network: nn.Module, cases: Sequence[TrainingCase], values: int, *, dev
     for case in cases:
         if case.labels is not None:
             said = network(case.image[None, None].float().to(device))[0].argmax(0).cpu()
-            truth = case.labels.cpu()[case.mask]
-            present = set(torch.unique(truth).tolist())
-            scores = dice(said[case.mask], truth, range(1, values))
-            rows[case.id] = {label: number if label in present else math.nan for label, number in scores.items()}
-    return pd.DataFrame.from_dict(rows, orient="index", columns=list(range(1, values)))
+            rows[case.id] = dice_of(said, case, values)
+    return scores_of(rows, values)
+
+
+def dice_of(label_map: Tensor, case: TrainingCase, values: int) -> dict[int, float]:
+    """Dice of `label_map` `(*shape)`, on the CPU, with each label of a labelled case, as of `score`."""
+    assert case.labels is not None
+    truth = case.labels.cpu()[case.mask]
+    present = set(torch.unique(truth).tolist())
+    scores = dice(label_map[case.mask], truth, range(1, values))
+    return {label: number if label in present else math.nan for label, number in scores.items()}
+
+
+def scores_of(rows: Mapping[str, Mapping[int, float]], values: int) -> pd.DataFrame:
+    """Dice by case and label as a table, as of `score`."""
+    return pd.DataFrame.from_dict(dict(rows), orient="index", columns=list(range(1, values)))
 
 
 def folds(cases: Sequence[TrainingCase], count: int, seed: int = 0) -> Iterator[tuple[str, ...]]:

@@ -105,19 +105,13 @@ class Objective:
 
     def _level(self, pairs: Pairs, level: Field) -> Tensor:
         """Loss of one level on its own grid, `(batch,)`: what it leaves apart, and its regularisers."""
-        coarse, shape = level.displacement_vox.shape[2:], pairs.fixed.shape[2:]
-        factor = cells(shape, coarse)
-
-        def coarser(x: Tensor) -> Tensor:
-            return cell_means(x, [min(factor, side) for side in shape])
-
-        if pairs.truth_vox is not None:
-            scaled = level.displacement_vox * factor
-            return _error(scaled, coarser(pairs.truth_vox), coarser(pairs.fixed_mask)) + self.terms.irregularity(level)
-        moving = coarser(torch.cat([pairs.moving, pairs.moving_mask], 1))
-        moved = warp(moving, level.displacement_vox)
-        mask = coarser(pairs.fixed_mask) * moved[:, 1:].detach()
-        return self.terms.alike(coarser(pairs.fixed), mask, moved[:, :1]) + self.terms.irregularity(level)
+        if pairs.truth_vox is None:
+            return self.terms.alike(*on_level(pairs, level)) + self.terms.irregularity(level)
+        shape = pairs.fixed.shape[2:]
+        factor = cells(shape, level.displacement_vox.shape[2:])
+        sides = [min(factor, side) for side in shape]
+        truth, mask = cell_means(pairs.truth_vox, sides), cell_means(pairs.fixed_mask, sides)
+        return _error(level.displacement_vox * factor, truth, mask) + self.terms.irregularity(level)
 
     # Both directions
 
@@ -199,6 +193,16 @@ class Scored(nn.Module):
     def forward(self, sealed: Sealed) -> dict[str, Tensor]:
         """Parts of the loss, each `(batch,)` float32."""
         return self.objective(self.network, sealed.pairs)
+
+
+def on_level(pairs: Pairs, level: Field) -> tuple[Tensor, Tensor, Tensor]:
+    """Fixed image, mask and moved image on the grid of a level, `(batch, 1, *coarse)` each."""
+    coarse, shape = level.displacement_vox.shape[2:], pairs.fixed.shape[2:]
+    sides = [min(cells(shape, coarse), side) for side in shape]
+    moving = cell_means(torch.cat([pairs.moving, pairs.moving_mask], 1), sides)
+    moved = warp(moving, level.displacement_vox)
+    mask = cell_means(pairs.fixed_mask, sides) * moved[:, 1:].detach()
+    return cell_means(pairs.fixed, sides), mask, moved[:, :1]
 
 
 def _error(displacement_vox: Tensor, truth_vox: Tensor, mask: Tensor) -> Tensor:

@@ -7,8 +7,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from covoxel.losses.base import AFFINE_REGULARISERS, CONSISTENCY, LABEL_LOSSES, REGULARISERS, SIMILARITIES
-from covoxel.training.registration.answer import Field
+from covoxel.losses.base import (
+    AFFINE_REGULARISERS,
+    CONSISTENCY,
+    LABEL_LOSSES,
+    REGULARISERS,
+    SIMILARITIES,
+    masked_mean,
+)
+from covoxel.spatial.smoothing import cell_means
+from covoxel.training.registration.answer import Field, cells
 from covoxel.training.registration.recipe import Recipe, Term
 
 OF_DISPLACEMENT = frozenset({"anti_folding", "negative_jacobian", "volume_change"})
@@ -72,25 +80,41 @@ class Terms:
         mean = float(torch.tensor(self.spacing_mm).log().mean().exp())
         self.relative_spacing = tuple(spacing / mean for spacing in self.spacing_mm)
 
-    def alike(self, fixed: Tensor, mask: Tensor, moved: Tensor) -> Tensor:
-        """Weighted dissimilarity, `(batch,)`, of images `(batch, 1, *shape)` in full precision."""
+    def alike(self, fixed: Tensor, mask: Tensor, moved: Tensor, counting: Tensor | None = None) -> Tensor:
+        """Weighted dissimilarity, `(batch,)`, of images `(batch, 1, *shape)` in full precision.
+
+        `counting`, `(batch, 1, *shape)` of 0 to 1, says how far a voxel of the mask counts; one that does not, costs
+        nothing, and the others cost no more for it.
+        """
         if not self.similarity.weight:
             return moved.new_zeros(moved.shape[0])
-        loss: Tensor = self.similarity(fixed, mask)(moved)
-        return self.similarity.weight * loss
+        inside = mask if counting is None else mask * counting
+        loss: Tensor = self.similarity.weight * self.similarity(fixed, inside)(moved)
+        return loss if counting is None else loss * masked_mean(counting, mask)
 
-    def irregularity(self, field: Field) -> Tensor:
-        """Weighted sum of the regularisers of a field, `(batch,)`; the mean over the times of a velocity."""
+    def irregularity(self, field: Field, counting: Tensor | None = None) -> Tensor:
+        """Weighted sum of the regularisers of a field, `(batch,)`; the mean over the times of a velocity.
+
+        `counting` as for `alike`, on the grid of the displacement.
+        """
         total = field.displacement_vox.new_zeros(field.displacement_vox.shape[0])
         for term in self._regularisers:
-            velocity = None if term.name in OF_DISPLACEMENT else field.velocity_vox
-            if velocity is None:
-                penalty = term(field.displacement_vox, spacing_mm=self.relative_spacing)
-            else:
-                flat = term(velocity.flatten(0, 1), spacing_mm=self.relative_spacing)
-                penalty = flat.view(velocity.shape[:2]).mean(1)
-            total = total + term.weight * penalty
+            total = total + term.weight * self._penalty(term, field, counting)
         return total
+
+    def _penalty(self, term: Weighted, field: Field, counting: Tensor | None) -> Tensor:
+        velocity = None if term.name in OF_DISPLACEMENT else field.velocity_vox
+        if velocity is None:
+            return self._counted(term, field.displacement_vox, counting)
+        if counting is not None:
+            factor = cells(counting.shape[2:], velocity.shape[3:])
+            coarse = cell_means(counting, [min(factor, side) for side in counting.shape[2:]])
+            counting = coarse.repeat_interleave(velocity.shape[1], 0)
+        return self._counted(term, velocity.flatten(0, 1), counting).view(velocity.shape[:2]).mean(1)
+
+    def _counted(self, term: Weighted, field_vox: Tensor, counting: Tensor | None) -> Tensor:
+        penalty: Tensor = term(field_vox, mask=counting, spacing_mm=self.relative_spacing)
+        return penalty if counting is None else penalty * counting.flatten(1).mean(1)
 
     def distortion(self, moving_from_fixed_vox: Tensor, shape: Sequence[int], factor: int) -> Tensor:
         """Weighted sum of the affine regularisers, `(batch,)`.
