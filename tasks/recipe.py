@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import torch
 
 from covoxel.losses.base import AFFINE_REGULARISERS, CONSISTENCY, LABEL_LOSSES, REGULARISERS, SIMILARITIES
-from covoxel.training.registration.recipe import Recipe
+from covoxel.training.registration.recipe import PairKind, Recipe
 from data_catalog import Case
 from nets.registration import REGISTRATION_NETS, RegistrationNet
 from tasks.call import CallError
@@ -114,18 +114,28 @@ def check_cases(recipe: Recipe, cases: Sequence[Case], *, predicted: bool = Fals
     CallError
         If there are too few cases, or subjects, or labelled cases, for the pairs that the recipe wants.
     """
-    subjects = {case.subject for case in cases}
     name, atlases = recipe.name, sum(case.role == "atlas" for case in cases)
     if recipe.supervision == "labels" and atlases < (1 if predicted else 2):
         wanted = "one case" if predicted else "two cases"
         raise CallError(f"recipe {name} learns from labels: name {wanted} or more with --atlases, got {atlases}")
     if not cases:
         raise CallError("no case is left to train on; cases with the role test train only if --cases names them")
-    if recipe.supervision == "warps":
-        return
-    if recipe.pairs == "within" and len(subjects) == len(cases):
+    if recipe.supervision != "warps":
+        check_pairs(name, recipe.pairs, cases)
+
+
+def check_pairs(name: str, pairs: PairKind, cases: Sequence[Case]) -> None:
+    """Refuse cases of which the recipe of that name can make no pair.
+
+    Raises
+    ------
+    CallError
+        If there are too few cases, or subjects.
+    """
+    subjects = {case.subject for case in cases}
+    if pairs == "within" and len(subjects) == len(cases):
         raise CallError(f"recipe {name} registers cases of one subject, and no subject has two")
-    if recipe.pairs == "inter" and len(subjects) < 2:
+    if pairs == "inter" and len(subjects) < 2:
         raise CallError(f"recipe {name} registers two subjects, and there is only one to train on")
 
 
@@ -141,6 +151,7 @@ def _check_network(name: str, settings: Mapping[str, Any], name_at: str, setting
 __all__ = [
     "build_network",
     "check_cases",
+    "check_pairs",
     "check_recipe",
     "drawn",
     "find_recipe",

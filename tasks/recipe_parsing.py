@@ -4,23 +4,17 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, get_args, get_type_hints
+from typing import Any, TypeVar, get_args, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
+from covoxel.training.registration.recipe import Term
 from tasks.components import check_named
 from tasks.settings import SettingsError, read_yaml, unknown_key
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 
 R = TypeVar("R")
-
-
-class NamedLoss(Protocol):
-    """A term of a loss: a name and options."""
-
-    name: str
-    options: Mapping[str, Any]
 
 
 def read_mapping(path: Path, source: str) -> dict[str, Any]:
@@ -63,7 +57,7 @@ def check_name(name: str, source: str) -> None:
         raise SettingsError(f"{source}: name must be letters, digits and ._+- alone, got {name!r}")
 
 
-def check_term(registry: Mapping[str, Any], term: NamedLoss, place: str) -> None:
+def check_term(registry: Mapping[str, Any], term: Term, place: str) -> None:
     """Refuse a loss that there is not, or that does not take these options; `place` is named in errors.
 
     Raises

@@ -107,9 +107,11 @@ class TrainJob(Job):
         "nets.registration",
         "tasks.models",
         "tasks.recipe",
+        "tasks.recipe_parsing",
         "tasks.same_labels",
         "tasks.teaching",
         "tasks.train_registration",
+        "tasks.weights",
     )
     vital = False
 
