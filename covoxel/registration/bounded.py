@@ -1,14 +1,13 @@
 """A network within the memory there is: fewer pairs at a time, then overlapping tiles, then the CPU."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, product
+from typing import Protocol
 
 import torch
 from torch import Tensor
-
-from covoxel.registration.model import PairModel
 
 log = logging.getLogger(__name__)
 
@@ -20,28 +19,54 @@ _OVERLAP = 4
 """One part in so many of a tile's side is shared with the next one."""
 
 
+class Needs(Protocol):
+    """What a model says of its network; see `PairModel`."""
+
+    @property
+    def smallest_side(self) -> int:
+        """Smallest side, voxels, of an image it takes."""
+        ...
+
+    @property
+    def bytes_per_voxel(self) -> int:
+        """Working memory for a voxel of what it takes, about."""
+        ...
+
+
 class BoundedNetwork:
     """Calls a network on as many pairs as memory holds, and goes back to less each time memory runs out.
 
     Parameters
     ----------
-    model
-        The network.
+    network
+        From tensors `(batch, channel, *shape)` to one such tensor.
+    needs
+        The model it is of.
     shape
         Sides of the images.
     devices
         Where to run, and where else once that is too small for the smallest tile.
+    what
+        What a batch is made of, in the words of the log.
     """
 
-    def __init__(self, model: PairModel, shape: Sequence[int], devices: Sequence[torch.device]) -> None:
-        self.model, self.shape, self.devices = model, tuple(shape), list(devices)
+    def __init__(
+        self,
+        network: Callable[..., Tensor],
+        needs: Needs,
+        shape: Sequence[int],
+        devices: Sequence[torch.device],
+        what: str = "pair",
+    ) -> None:
+        self.network, self.needs, self.what = network, needs, what
+        self.shape, self.devices = tuple(shape), list(devices)
         self.tile = self.shape
         working = _WORKING_BYTES.get(devices[0].type, _WORKING_BYTES["cpu"])
-        self.pairs = max(1, working // (model.bytes_per_voxel * torch.Size(shape).numel()))
+        self.pairs = max(1, working // (needs.bytes_per_voxel * torch.Size(shape).numel()))
         self._said: set[str] = set()
 
-    def __call__(self, fixed: Tensor, moving: Tensor) -> Tensor:
-        """Displacements in voxels, `(batch, n, *shape)`, of `moving` `(batch, 1, *shape)` and one `fixed` image.
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        """What the network says, `(batch, channel, *shape)` float32, of `inputs`, each of the batch or one for all.
 
         Raises
         ------
@@ -49,23 +74,24 @@ class BoundedNetwork:
             If the CPU has not enough memory for the smallest tile of one pair.
         """
         found: list[Tensor] = []
-        start = 0
-        while start < len(moving):
-            part = moving[start : start + self.pairs]
-            displacement = self._attempt(fixed, part)
-            if displacement is None:
-                self._retreat(len(part))
+        count, start = max(len(each) for each in inputs), 0
+        while start < count:
+            rows = slice(start, min(count, start + self.pairs))
+            said = self._attempt([each[rows] if len(each) == count else each for each in inputs])
+            if said is None:
+                self._retreat(rows.stop - start)
             else:
-                found.append(displacement)
-                start += len(part)
+                found.append(said)
+                start = rows.stop
         return torch.cat(found)
 
-    def _attempt(self, fixed: Tensor, moving: Tensor) -> Tensor | None:
+    def _attempt(self, inputs: Sequence[Tensor]) -> Tensor | None:
         """None if memory ran out; what was allocated is free when this returns."""
         try:
-            both = fixed.expand_as(moving).to(self.devices[0]), moving.to(self.devices[0])
-            found = self.model.displacement(*both) if self.tile == self.shape else self._in_tiles(*both)
-            return found.to(moving.device, torch.float32)
+            count = max(len(each) for each in inputs)
+            parts = [each.expand(count, *each.shape[1:]).to(self.devices[0]) for each in inputs]
+            found = self.network(*parts) if self.tile == self.shape else self._in_tiles(*parts)
+            return found.to(inputs[0].device, torch.float32)
         except (MemoryError, RuntimeError) as error:
             if not _is_out_of_memory(error) or self._is_last_resort():
                 raise
@@ -76,15 +102,15 @@ class BoundedNetwork:
             torch.cuda.empty_cache()
         if pairs > 1:
             self.pairs = pairs // 2
-            self._say(f"not enough memory for {pairs} pairs of this size at once: fewer are taken")
+            self._say(f"not enough memory for {pairs} {self.what}s of this size at once: fewer are taken")
         elif max(self.tile) > self._smallest_tile:
             axis = self.tile.index(max(self.tile))
             side = max(self._smallest_tile, -(-self.tile[axis] // 2))
             self.tile = (*self.tile[:axis], side, *self.tile[axis + 1 :])
-            self._say("not enough memory for a pair of this size: it is taken in overlapping tiles")
+            self._say(f"not enough memory for a {self.what} of this size: it is taken in overlapping tiles")
         else:
             self.devices, self.tile = self.devices[1:], self.shape
-            self._say("not enough memory on the device for a tile of a pair: the CPU takes over")
+            self._say(f"not enough memory on the device for a tile of a {self.what}: the CPU takes over")
 
     def _say(self, remark: str) -> None:
         kind = remark.rpartition(":")[2]
@@ -94,17 +120,17 @@ class BoundedNetwork:
 
     @property
     def _smallest_tile(self) -> int:
-        return max(_SMALLEST_TILE, self.model.smallest_side)
+        return max(_SMALLEST_TILE, self.needs.smallest_side)
 
     def _is_last_resort(self) -> bool:
         return len(self.devices) == 1 and self.pairs == 1 and max(self.tile) <= self._smallest_tile
 
-    def _in_tiles(self, fixed: Tensor, moving: Tensor) -> Tensor:
-        """Displacement of overlapping tiles, blended where they overlap; each tile is registered by itself."""
-        total, weights = fixed.new_zeros(()), fixed.new_zeros(self.shape)
+    def _in_tiles(self, *inputs: Tensor) -> Tensor:
+        """What is said of overlapping tiles, blended where they overlap; each tile is seen by itself."""
+        total, weights = inputs[0].new_zeros(()), inputs[0].new_zeros(self.shape)
         for tile in tiles(self.shape, self.tile):
             window = (slice(None), slice(None), *tile.window)
-            found = self.model.displacement(fixed[window], moving[window]).float()
+            found = self.network(*(each[window] for each in inputs)).float()
             if not total.ndim:
                 total = found.new_zeros(*found.shape[:2], *self.shape)
             weight = tile.weight(found)

@@ -47,7 +47,7 @@ def learned(
     work = WorkGrid.of(fixed.grid, model)
     start = align(fixed, moving, alignment or model.alignment)
     devices = dict.fromkeys((moving.data.device, device("cpu")))
-    network = BoundedNetwork(model, work.grid.shape, list(devices))
+    network = BoundedNetwork(model.displacement, model, work.grid.shape, list(devices))
     with no_grad():
         displacement_vox = network(*work.images(fixed, moving, start))
     _check_finite(displacement_vox, moving)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -10,7 +11,6 @@ from torch import Tensor
 
 from covoxel.preprocessing.orientation import canonical_grid
 from covoxel.registration.base import MovingBatch
-from covoxel.registration.model import PairModel
 from covoxel.spatial import Grid, Image, Transform, voxel_coordinates
 from covoxel.spatial.field import displacement_mm_from_vox
 from covoxel.spatial.smoothing import gaussian
@@ -19,6 +19,20 @@ from covoxel.spatial.warp import sample
 
 _NEAR = 0.1
 """Voxels that differ by no more than this share from those a network knows are taken as they are."""
+
+
+class Known(Protocol):
+    """What a model says of the images that its network knows; see `PairModel`."""
+
+    @property
+    def spacing_mm(self) -> float | tuple[float, ...] | None:
+        """Voxel size that it was trained on."""
+        ...
+
+    @property
+    def smallest_side(self) -> int:
+        """Smallest side, voxels, of an image it takes."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +51,7 @@ class WorkGrid:
     grid: Grid
 
     @classmethod
-    def of(cls, fixed: Grid, model: PairModel) -> "WorkGrid":
+    def of(cls, fixed: Grid, model: Known) -> "WorkGrid":
         """Work grid of a fixed image: its own grid if orientation and, within 10 % on every axis, spacing suit.
 
         Raises
@@ -63,12 +77,26 @@ class WorkGrid:
 
         Beyond its field of view an image is continued by its border values. Images with smaller voxels are smoothed.
         """
-        matrices = np.stack([t.moving_from_fixed for t in start])
-        moved = _lay(moving.data, moving.voxel_from_ras() @ matrices @ self.grid.ras_from_voxel, self.grid.shape)
+        return self.views(fixed, np.eye(fixed.grid.ndim + 1)[None]), self.moved(moving.data, moving, start)
+
+    def views(self, fixed: Image, matrices: NDArray[np.float64]) -> Tensor:
+        """Fixed image as seen from elsewhere, `(view, 1, *shape)`.
+
+        Parameters
+        ----------
+        fixed
+            The image.
+        matrices
+            `(view, n + 1, n + 1)`, from voxels of a view to voxels of the work grid, where the same is seen.
+        """
+        from_view = self.fixed.voxel_from_ras @ self.grid.ras_from_voxel @ matrices
         data = fixed.data[None, None].float()
-        if self.grid is self.fixed:
-            return data, moved
-        return _lay(data, (self.fixed.voxel_from_ras @ self.grid.ras_from_voxel)[None], self.grid.shape), moved
+        return _lay(data.expand(len(matrices), *data.shape[1:]), from_view, self.grid.shape)
+
+    def moved(self, data: Tensor, moving: MovingBatch, start: Sequence[Transform]) -> Tensor:
+        """Channels `(batch, channel, *own)` of moving images, their labels for one, laid on the grid by `start`."""
+        matrices = np.stack([t.moving_from_fixed for t in start])
+        return _lay(data, moving.voxel_from_ras() @ matrices @ self.grid.ras_from_voxel, self.grid.shape)
 
     def displacement_mm(self, displacement_vox: Tensor) -> Tensor:
         """Displacement in mm on the fixed grid, `(batch, n, *fixed.shape)`, of one in voxels of the work grid."""
@@ -88,7 +116,7 @@ def _spacing(spacing_mm: float | tuple[float, ...], ndim: int) -> NDArray[np.flo
 
 
 def _lay(data: Tensor, voxel_from_work: NDArray[np.float64], shape: tuple[int, ...]) -> Tensor:
-    """Images `(batch, 1, *own)` at the voxels of a grid of `shape`, through `(batch, n + 1, n + 1)` matrices."""
+    """Images `(batch, channel, *own)` at the voxels of a grid of `shape`, through `(batch, n + 1, n + 1)` matrices."""
     shifts = [_whole_shift(matrix) for matrix in voxel_from_work]
     if None not in shifts:
         return torch.cat([_shifted(data[i : i + 1], shift, shape) for i, shift in enumerate(shifts) if shift])
@@ -110,7 +138,7 @@ def _whole_shift(matrix: NDArray[np.float64]) -> tuple[int, ...] | None:
 
 
 def _shifted(image: Tensor, shift: tuple[int, ...], shape: tuple[int, ...]) -> Tensor:
-    """Copy of `(1, 1, *own)` at `index + shift`, continued by border values; no interpolation."""
+    """Copy of `(1, channel, *own)` at `index + shift`, continued by border values; no interpolation."""
     for axis, (start, side) in enumerate(zip(shift, shape, strict=True), start=2):
         index = torch.arange(start, start + side, device=image.device).clamp_(0, image.shape[axis] - 1)
         image = image.index_select(axis, index)

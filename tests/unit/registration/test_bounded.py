@@ -35,6 +35,12 @@ class Short:
         return torch.cat([torch.sin(fixed / 9) + moving, torch.cos(moving / 7)], 1)
 
 
+def bounded(
+    said: Callable[[Tensor, Tensor], Tensor], shape: tuple[int, ...], *devices: torch.device, **needs: int
+) -> BoundedNetwork:
+    return BoundedNetwork(said, PairModel(said, **needs), shape, devices or [CPU])
+
+
 def pairs(shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
     i, j = indices(shape)[:2]
     return i, torch.cat([j + number for number in range(5)])
@@ -43,7 +49,7 @@ def pairs(shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
 def test_with_room_all_pairs_are_one_call_and_nothing_is_said(caplog: pytest.LogCaptureFixture) -> None:
     said = Short(lambda moving: False)
     fixed, moving = pairs((20, 30))
-    network = BoundedNetwork(PairModel(said, bytes_per_voxel=10), (20, 30), [CPU])
+    network = bounded(said, (20, 30), bytes_per_voxel=10)
     assert torch.equal(network(fixed, moving), said(fixed.expand_as(moving), moving))
     assert said.seen[0] == (5, 20, 30)
     assert not caplog.records
@@ -52,7 +58,7 @@ def test_with_room_all_pairs_are_one_call_and_nothing_is_said(caplog: pytest.Log
 def test_what_a_voxel_needs_bounds_the_pairs_of_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("covoxel.registration.bounded._WORKING_BYTES", {"cpu": 2 * 600 * 100 + 5})
     said = Short(lambda moving: False)
-    BoundedNetwork(PairModel(said, bytes_per_voxel=100), (20, 30), [CPU])(*pairs((20, 30)))
+    bounded(said, (20, 30), bytes_per_voxel=100)(*pairs((20, 30)))
     assert [batch for batch, *_ in said.seen] == [2, 2, 1]
 
 
@@ -77,7 +83,7 @@ def test_with_less_room_less_is_taken_and_the_result_is_the_same(
     fixed, moving = pairs((70, 90))
     wanted = Short(lambda moving: False)(fixed.expand_as(moving), moving)
     said = Short(refuse, error, text)
-    found = BoundedNetwork(PairModel(said, bytes_per_voxel=1), (70, 90), [CPU])(fixed, moving)
+    found = bounded(said, (70, 90), bytes_per_voxel=1)(fixed, moving)
     torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-5)
     assert [record.message for record in caplog.records] == remarks
 
@@ -91,7 +97,7 @@ def test_in_the_end_another_device_takes_over(caplog: pytest.LogCaptureFixture) 
         return len(set(tried)) < 4 or tried[-1] != (70, 90)
 
     said = Short(refuse)
-    found = BoundedNetwork(PairModel(said, bytes_per_voxel=1, smallest_side=40), (70, 90), [CPU, CPU])(fixed, moving)
+    found = bounded(said, (70, 90), CPU, CPU, bytes_per_voxel=1, smallest_side=40)(fixed, moving)
     torch.testing.assert_close(found, Short(lambda moving: False)(fixed.expand_as(moving), moving))
     assert tried[-1] == (70, 90)
     assert min(min(shape) for shape in tried) == 40, "a tile is no smaller than the network can take"
@@ -100,13 +106,13 @@ def test_in_the_end_another_device_takes_over(caplog: pytest.LogCaptureFixture) 
 
 
 def test_without_another_device_it_ends_with_the_error() -> None:
-    network = BoundedNetwork(PairModel(Short(lambda moving: True)), (70, 90), [CPU])
+    network = bounded(Short(lambda moving: True), (70, 90))
     with pytest.raises(torch.OutOfMemoryError):
         network(*pairs((70, 90)))
 
 
 def test_other_errors_of_a_network_are_not_hidden() -> None:
-    network = BoundedNetwork(PairModel(Short(lambda moving: True, RuntimeError, "shapes differ")), (70, 90), [CPU])
+    network = bounded(Short(lambda moving: True, RuntimeError, "shapes differ"), (70, 90))
     with pytest.raises(RuntimeError, match="shapes differ"):
         network(*pairs((70, 90)))
 
@@ -120,7 +126,7 @@ def test_tiles_that_disagree_are_blended_without_a_seam() -> None:
         return fixed.mean((2, 3), keepdim=True).expand(len(fixed), 2, *fixed.shape[2:])
 
     first = indices(shape)[0]
-    found = BoundedNetwork(PairModel(says_where_it_is), shape, [CPU])(first, first)[0, 0]
+    found = bounded(says_where_it_is, shape)(first, first)[0, 0]
     assert found[0, 0] < 30
     assert found[-1, 0] > 70
     assert found.diff(dim=0).abs().max() < 0.25 * (found[-1, 0] - found[0, 0])
