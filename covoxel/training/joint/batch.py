@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from covoxel.training.augmentation import Augmentation, random_maps
-from covoxel.training.joint.material import Given, Material
+from covoxel.training.joint.material import Box, Given, Material
 from covoxel.training.registration.pairs import Stack, augmented
 from covoxel.training.registration.sampling import Chosen
 
@@ -57,17 +57,32 @@ class Images:
 
 @dataclass(frozen=True, eq=False)
 class JointPairs:
-    """Pairs on one grid."""
+    """Pairs on one grid.
+
+    Parameters
+    ----------
+    fixed, moving
+        Both sides.
+    alpha
+        `(batch,)` how much of the displacement moves a labelled moving image that teaches; None: it teaches as it is.
+    """
 
     fixed: Images
     moving: Images
+    alpha: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.fixed)
 
     def rows(self, wanted: slice) -> "JointPairs":
         """Some of the pairs."""
-        return JointPairs(self.fixed.rows(wanted), self.moving.rows(wanted))
+        alpha = None if self.alpha is None else self.alpha[wanted]
+        return JointPairs(self.fixed.rows(wanted), self.moving.rows(wanted), alpha)
+
+    def at(self, rows: Sequence[int]) -> "JointPairs":
+        """Those at places `rows`."""
+        alpha = None if self.alpha is None else self.alpha[list(rows)]
+        return JointPairs(self.fixed.at(rows), self.moving.at(rows), alpha)
 
     @property
     def true(self) -> list[int]:
@@ -82,9 +97,13 @@ def images_of(
     device: torch.device | str,
     how: Augmentation | None = None,
     source: torch.Generator | None = None,
+    boxes: Sequence[Box] | None = None,
 ) -> Images:
-    """The cases at `places` with their labels; each warped and repainted, if it is said how, by `source`."""
-    side = _Side(material, places, device)
+    """The cases at `places` with their labels; each warped and repainted, if it is said how, by `source`.
+
+    Of `boxes`, one for each, only what is inside; all are of one shape.
+    """
+    side = _Side(material, places, device, boxes)
     if how is None or source is None:
         return side.images(side.stack)
     shape = tuple(side.stack.image.shape[2:])
@@ -98,10 +117,14 @@ def pairs_of(
     device: torch.device | str,
     how: Augmentation | None = None,
     source: torch.Generator | None = None,
+    boxes: Sequence[Box] | None = None,
 ) -> JointPairs:
-    """Pairs of cases with their labels; changed as those of the registration network, if it is said how."""
+    """Pairs of cases with their labels; changed as those of the registration network, if it is said how.
+
+    Of `boxes`, one for each pair, only what is inside on both sides; all are of one shape.
+    """
     fixed, moving = (
-        _Side(material, places, device) for places in ([c.fixed for c in chosen], [c.moving for c in chosen])
+        _Side(material, places, device, boxes) for places in ([c.fixed for c in chosen], [c.moving for c in chosen])
     )
     if how is None or source is None:
         return JointPairs(fixed.images(fixed.stack), moving.images(moving.stack))
@@ -112,12 +135,20 @@ def pairs_of(
 class _Side:
     """Cases as a stack whose last channel of labels is their weight: what warps one warps all."""
 
-    def __init__(self, material: Material, places: Sequence[int], device: torch.device | str) -> None:
+    def __init__(
+        self,
+        material: Material,
+        places: Sequence[int],
+        device: torch.device | str,
+        boxes: Sequence[Box] | None = None,
+    ) -> None:
         cases = [material.cases[place] for place in places]
-        labels = [material.labels(place, device) for place in places]
+        boxes = [()] * len(cases) if boxes is None else boxes
+        cut = list(zip(cases, boxes, strict=True))
+        labels = [material.labels(place, device, box) for place, box in zip(places, boxes, strict=True)]
         self.stack = Stack(
-            torch.stack([case.image for case in cases])[:, None].to(device).float(),
-            torch.stack([case.mask for case in cases])[:, None].to(device).float(),
+            torch.stack([case.image[box] for case, box in cut])[:, None].to(device).float(),
+            torch.stack([case.mask[box] for case, box in cut])[:, None].to(device).float(),
             torch.stack([torch.cat([foreground, weight]) for foreground, weight, _ in labels]),
         )
         known = torch.stack([known for _, _, known in labels])

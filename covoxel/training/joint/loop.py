@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,12 +15,15 @@ from torch import Tensor, nn
 
 from covoxel.training.averaging import follow, kept_after
 from covoxel.training.joint.batch import Images, JointPairs, images_of, pairs_of
+from covoxel.training.joint.complementary import partway
 from covoxel.training.joint.material import Given, Material
-from covoxel.training.joint.objective import RegistrationObjective, SegmentationObjective
+from covoxel.training.joint.objectives import objectives_of
+from covoxel.training.joint.patches import Patches
 from covoxel.training.joint.recipe import JointRecipe
 from covoxel.training.joint.recompute import recomputed
 from covoxel.training.joint.sampling import JointSampler
 from covoxel.training.joint.state import JointState, load, save
+from covoxel.training.joint.turns import PHASES, Turn, turn_at
 from covoxel.training.joint.validation import JointValidation
 from covoxel.training.progress import TrainingDivergedError
 from covoxel.training.provenance import provenance
@@ -28,7 +31,7 @@ from covoxel.training.registration.answer import Staged
 from covoxel.training.registration.logs import Logs
 from covoxel.training.registration.loop import Files
 from covoxel.training.registration.machine import Machine
-from covoxel.training.registration.sampling import Chosen, due
+from covoxel.training.registration.sampling import Chosen
 from covoxel.training.registration.schedule import rate_at
 from covoxel.training.registration.state import Identity, weights_of
 from covoxel.training.seeds import generator, seed_of
@@ -37,7 +40,6 @@ from covoxel.training.tally import add, mean
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-PHASES = ("segmentation", "joint")
 T = TypeVar("T")
 
 
@@ -55,6 +57,8 @@ class JointCall:
         All cases with their labels, and the names of the held-out ones.
     recipe, spacing_mm, recompute
         See `train_joint`.
+    discriminator
+        A third network, if the recipe has one.
     """
 
     registration: nn.Module
@@ -64,6 +68,7 @@ class JointCall:
     recipe: JointRecipe
     spacing_mm: tuple[float, ...]
     recompute: bool
+    discriminator: nn.Module | None = None
 
     @property
     def steps(self) -> int:
@@ -76,10 +81,11 @@ class JointCall:
         Raises
         ------
         ValueError
-            If a loss is not registered, or no pair can be made for the joint phase.
+            If a loss is not registered, no pair can be made for the joint phase, patches have not as many sides as
+            images, or there is a discriminator without need or none where one is needed.
         """
-        RegistrationObjective(self.recipe, self.spacing_mm)
-        SegmentationObjective(self.recipe)
+        objectives_of(self)
+        Patches(self.material, self.recipe.patch)
         if self.recipe.joint_steps:
             JointSampler(self.material, self.recipe).check_pairs()
 
@@ -101,20 +107,20 @@ class JointTraining:
         self.call, self.files, self.recipe = call, files, call.recipe
         self.sampler = JointSampler(call.material, self.recipe)
         self.validation = JointValidation(*call.judging, self.recipe)
-        registration = RegistrationObjective(self.recipe, call.spacing_mm)
-        segmentation = SegmentationObjective(self.recipe)
-        self.compared = registration.compared
+        self.patches = Patches(call.material, self.recipe.patch)
+        objectives = objectives_of(call)
+        self.compared = objectives.registration.compared
         if isinstance(call.registration, Staged):
             call.registration.train_stage(None)
         self.machines = {
-            "registration": Machine(call.registration, registration, self.recipe.registration, fabric),
-            "segmentation": Machine(call.segmentation, segmentation, self.recipe.segmentation, fabric),
+            name: Machine(network, objective, how, fabric) for name, network, objective, how in objectives.trained(call)
         }
-        registration.segmenter = self.machines["segmentation"].average
-        segmentation.registrar = self.machines["registration"].average
+        objectives.introduce({name: machine.average for name, machine in self.machines.items()})
         self.identity = Identity(self.recipe, call.material.fingerprint, call.material.values, call.spacing_mm)
         self.provenance = provenance(call.registration)
         self.provenance["code of segmentation"] = provenance(call.segmentation)["code"]
+        if call.discriminator is not None:
+            self.provenance["code of discriminator"] = provenance(call.discriminator)["code"]
         self.state = JointState()
         self.saved_at = time.monotonic()
         self.logs = Logs(None, 0)
@@ -196,7 +202,7 @@ class JointTraining:
         machine = self.machines[turn.name]
         parts = self._fitting(machine, lambda: self._gradients(machine, turn))
         rate = rate_at(turn.update, turn.length, machine.recipe)  # type: ignore[arg-type]
-        rate *= self.recipe.joint_rate if self.phase == "joint" else 1.0
+        rate *= self.recipe.joint_rate if self.phase == "joint" and turn.name != "discriminator" else 1.0
         for group in machine.optimiser.param_groups:
             group["lr"] = rate
         norm = machine.clip()
@@ -208,35 +214,43 @@ class JointTraining:
         self.state.done += 1
         return self._tally(turn, parts, rate)
 
-    def _turn(self) -> _Turn:
+    def _turn(self) -> Turn:
         """Whose turn it is, and what it learns from."""
-        done, length = self.state.done, self.length
-        share = 1 / (1 + self.recipe.ratio) if self.phase == "joint" else 1.0
-        before, in_all = due(0, done, share), due(0, length, share)
-        if due(done, 1, share):
-            source = generator(self.recipe.seed, self.phase, "segmentation", before)
-            chosen = self.sampler.half_labelled(source) if self._from_pairs else self.sampler.images(source, before)
-            return _Turn("segmentation", before, in_all, chosen)
-        update = done - before
-        source = generator(self.recipe.seed, self.phase, "registration", update)
-        return _Turn("registration", update, length - in_all, self.sampler.registration(source, update))
+        turn = turn_at(self.state.done, self.length, self.phase, self.recipe)
+        source = generator(self.recipe.seed, self.phase, turn.name, turn.update)
+        if turn.name == "registration":
+            chosen = self.sampler.registration(source, turn.update)
+        elif turn.name == "discriminator":
+            chosen = self.sampler.any_pairs(source, self.machines["discriminator"].recipe.batch)
+        else:
+            chosen = (
+                self.sampler.half_labelled(source) if self._from_pairs else self.sampler.images(source, turn.update)
+            )
+        return replace(turn, chosen=tuple(chosen))
 
     @property
     def _from_pairs(self) -> bool:
         """Whether the segmentation network learns from pairs in this phase."""
         through, one = self.recipe.through_registration, len(self.sampler.true) == 1
         wanted = self.phase == "joint" or through == "always" or (through == "one_label" and one)
-        return wanted and self.sampler.has_half_labelled and self.recipe.anatomy_weight > 0
+        return wanted and self.sampler.has_half_labelled and self.recipe.carries
 
-    def _drawn(self, turn: _Turn, device: torch.device) -> JointPairs | Images:
-        """The batch as tensors, augmented."""
-        source, material = generator(self.recipe.seed, self.phase, turn.name, turn.update, "change"), self.call.material
-        if turn.name == "registration" or self._from_pairs:
-            return pairs_of(material, turn.chosen, device, self.recipe.registration.augmentation, source)
+    def _drawn(self, turn: Turn, device: torch.device) -> JointPairs | Images:
+        """The batch as tensors, cut to patches and augmented."""
+        recipe, material = self.recipe, self.call.material
+
+        def source(what: str) -> torch.Generator:
+            return generator(recipe.seed, self.phase, turn.name, turn.update, what)
+
+        boxes = self.patches.draw(turn.chosen, source("patch"))
+        if turn.name != "segmentation" or self._from_pairs:
+            how = recipe.registration.augmentation
+            pairs = pairs_of(material, turn.chosen, device, how, source("change"), boxes)
+            return partway(pairs, recipe.complementary, source("partway"))
         places = [one.fixed for one in turn.chosen]
-        return images_of(material, places, device, self.recipe.segmentation.augmentation, source)
+        return images_of(material, places, device, recipe.segmentation.augmentation, source("change"), boxes)
 
-    def _gradients(self, machine: Machine, turn: _Turn) -> dict[str, list[float]]:
+    def _gradients(self, machine: Machine, turn: Turn) -> dict[str, list[float]]:
         """Parts of the loss of each pair or image, after their gradient was left in the network."""
         torch.manual_seed(seed_of(self.recipe.seed, self.phase, turn.name, turn.update, "network"))
         machine.network.train()
@@ -274,11 +288,13 @@ class JointTraining:
             return self.compared(true)
         if name == "anatomy":
             return len(given) == 2 and true == 1
+        if name == "confidence":
+            return true == 1 and self.call.material.given(one.moving) is Given.TRUE
         if name == "fused":
             return Given.FUSED in given
         return true > 0 if name == "supervised" else True
 
-    def _diverged(self, turn: _Turn, what: str, number: float, chosen: Sequence[Chosen]) -> None:
+    def _diverged(self, turn: Turn, what: str, number: float, chosen: Sequence[Chosen]) -> None:
         names = [case.id for case in self.call.material.cases]
         pairs = [
             names[one.fixed] if one.fixed == one.moving else f"{names[one.fixed]} and {names[one.moving]}"
@@ -292,7 +308,7 @@ class JointTraining:
 
     # The learning curve
 
-    def _tally(self, turn: _Turn, parts: dict[str, list[float]], rate: float) -> float:
+    def _tally(self, turn: Turn, parts: dict[str, list[float]], rate: float) -> float:
         """Add the losses of a step to those since the last judgement; the mean loss of the step."""
         loss = sum(math.fsum(values) for values in parts.values()) / len(turn.chosen)
         sums, name = self.state.sums, turn.name
@@ -330,13 +346,3 @@ class JointTraining:
         self.saved_at = time.monotonic()
         if self.files.checkpoint is not None:
             save(Path(self.files.checkpoint), self.identity, self.provenance, self.state, self.machines)
-
-
-@dataclass(frozen=True)
-class _Turn:
-    """One step: which network learns, which of its steps of the phase it is, and the pairs, or images twice."""
-
-    name: str
-    update: int
-    length: int
-    chosen: list[Chosen]

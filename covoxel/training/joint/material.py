@@ -5,13 +5,16 @@ from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from enum import IntEnum
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from covoxel.training.joint.recipe import JointRecipe
 from covoxel.training.registration.cases import TrainingCase, check_cases, fingerprint
 from covoxel.training.seeds import generator
+
+Box = tuple[slice, ...]
+"""A part of an image, a slice along each axis; `()`: all of it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +56,11 @@ class FusedLabels:
             raise ValueError(f"case {case.id}: confidence must have shape {shape}, got {tuple(self.confidence.shape)}")
         if not bool(((self.confidence >= 0) & (self.confidence <= 1)).all()):
             raise ValueError(f"case {case.id}: confidence must be from 0 to 1")
+
+    def cut(self, box: Box) -> "FusedLabels":
+        """What is in `box`, of the image's axes."""
+        confidence = None if self.confidence is None else self.confidence[box]
+        return FusedLabels(self.labels[:, *box] if self.labels.is_floating_point() else self.labels[box], confidence)
 
     def foreground(self, values: int, device: torch.device | str) -> Tensor:
         """`(label - 1, *shape)` float32 probabilities of all labels but background."""
@@ -118,18 +126,22 @@ class Material:
         """Places of the cases that have such labels."""
         return [place for place in range(len(self.cases)) if self.given(place) is given]
 
-    def labels(self, place: int, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor, Tensor]:
-        """Foreground `(label - 1, *shape)`, weight `(1, *shape)` and what is known `(label - 1,)`, of 0 and 1."""
+    def labels(self, place: int, device: torch.device | str = "cpu", box: Box = ()) -> tuple[Tensor, Tensor, Tensor]:
+        """Foreground `(label - 1, *shape)`, weight `(1, *shape)` and what is known `(label - 1,)`, of 0 and 1.
+
+        Of the case at `place`, or of what is in `box` of it.
+        """
         case, everything = self.cases[place], torch.ones(self.values - 1, device=device)
-        whole = torch.ones((1, *case.image.shape), device=device)
+        shape = case.mask[box].shape
+        whole = torch.ones((1, *shape), device=device)
         if case.labels is not None:
             told = [float(value in self.known[case.id]) for value in range(1, self.values)]
-            return one_hot(case.labels.to(device), self.values), whole, torch.tensor(told, device=device)
+            return one_hot(case.labels[box].to(device), self.values), whole, torch.tensor(told, device=device)
         if case.id in self.fused:
-            fused = self.fused[case.id]
+            fused = self.fused[case.id].cut(box)
             weight = whole if fused.confidence is None else fused.confidence[None].to(device).float()
             return fused.foreground(self.values, device), weight, everything
-        return torch.zeros((self.values - 1, *case.image.shape), device=device), whole, everything
+        return torch.zeros((self.values - 1, *shape), device=device), whole, everything
 
     @property
     def fingerprint(self) -> str:
@@ -179,7 +191,21 @@ def _places(places: AbstractSet[int]) -> str:
     return f"place {', '.join(map(str, sorted(places)))} in the list of labels"
 
 
-def held_out(cases: Sequence[TrainingCase], recipe: JointRecipe) -> tuple[str, ...]:
+class HoldsOut(Protocol):
+    """What is read of a recipe; see `JointRecipe`."""
+
+    @property
+    def held_out(self) -> int:
+        """Labelled cases that judge."""
+        ...
+
+    @property
+    def seed(self) -> int:
+        """By which they are drawn."""
+        ...
+
+
+def held_out(cases: Sequence[TrainingCase], recipe: HoldsOut) -> tuple[str, ...]:
     """Names of the labelled cases that judge and teach no label: whole subjects, drawn by the recipe's seed.
 
     Raises

@@ -143,6 +143,7 @@ class SegmentationObjective:
     Xu and Niethammer, DeepAtlas: joint semi-supervised learning of image registration and segmentation, MICCAI 2019.
     """
 
+    parts: tuple[str, ...] = ("supervised", "fused", "anatomy")
     registrar: nn.Module
 
     def __init__(self, recipe: JointRecipe) -> None:
@@ -153,7 +154,7 @@ class SegmentationObjective:
         self._weight = {Given.TRUE: recipe.supervised_weight, Given.FUSED: recipe.fused_weight}
 
     def __call__(self, network: nn.Module, batch: JointPairs | Images) -> dict[str, Tensor]:
-        """Weighted parts of the loss of each pair or image: "supervised", "fused" and, of pairs, "anatomy"."""
+        """Weighted parts of the loss of each pair, `parts`, or of each image: "supervised" and "fused"."""
         if isinstance(batch, Images):
             return self._of_images(network, batch)
         return self._of_pairs(network, batch)
@@ -168,22 +169,24 @@ class SegmentationObjective:
         return parts
 
     def _of_pairs(self, network: nn.Module, pairs: JointPairs) -> dict[str, Tensor]:
-        parts = self._parts(network, pairs.fixed, ("supervised", "fused", "anatomy"))
+        parts = self._parts(network, pairs.fixed, self.parts)
         half = [row for row, true in enumerate(pairs.true) if true == 1]
         fixed = [r for r, true in enumerate(pairs.true) if true == 1 or self._teaches_fused(pairs.fixed.given[r])]
         moving = [r for r, true in enumerate(pairs.true) if true or self._teaches_fused(pairs.moving.given[r])]
         if not fixed and not moving:
             return parts
-        images = torch.cat([pairs.fixed.image[fixed], pairs.moving.image[moving]])
+        some = pairs.at(half)
+        displacement, nothing = self._displacement(some) if half and self.recipe.carries else (None, 0)
+        of_moved = self._taught(pairs, half, displacement)
+        images = torch.cat([pairs.fixed.image[fixed], of_moved.image[moving]])
         both = foreground_of(network, images, pairs.fixed.labels.shape[1] + 1)
         of_fixed, of_moving = torch.split(both, [len(fixed), len(moving)])
         self._supervise(parts, fixed, of_fixed, pairs.fixed.at(fixed))
-        self._supervise(parts, moving, of_moving, pairs.moving.at(moving))
-        if half and self.recipe.anatomy_weight:
+        self._supervise(parts, moving, of_moving, of_moved.at(moving))
+        if displacement is not None:
             seen = [of_fixed[[fixed.index(row) for row in half]], of_moving[[moving.index(row) for row in half]]]
-            some = JointPairs(pairs.fixed.at(half), pairs.moving.at(half))
-            loss = self.recipe.anatomy_weight * self._agreement(some, *seen)
-            parts["anatomy"] = parts["anatomy"].index_add(0, _index(half, loss), loss)
+            for name, loss in self._carried(some, displacement, *seen).items():
+                parts[name] = parts[name].index_add(0, _index(half, loss), loss + nothing)
         return parts
 
     def _teaches_fused(self, given: Given) -> bool:
@@ -209,32 +212,53 @@ class SegmentationObjective:
                 loss = self._weight[given] * torch.stack(losses).sum(0)
                 parts[name] = parts[name].index_add(0, _index([rows[place] for place in mine], loss), loss)
 
-    def _agreement(self, pairs: JointPairs, of_fixed: Tensor, of_moving: Tensor) -> Tensor:
-        """`L_a` of pairs with one true label each, `(batch,)`; not a number where the displacement is not."""
+    def _displacement(self, pairs: JointPairs) -> tuple[Tensor, Tensor]:
+        """What the registration network says, finite, and `(batch,)` noughts; not a number where it was not."""
         with torch.no_grad():
             said = frozen(self.registrar, pairs.fixed.image)(pairs.fixed.image, pairs.moving.image)
+        displacement = said.displacement_vox.float()
+        finite = displacement.flatten(1).isfinite().all(1)
+        return displacement.nan_to_num(0, 0, 0), torch.where(finite, 0.0, torch.nan).to(displacement)
+
+    def _taught(self, pairs: JointPairs, half: Sequence[int], displacement: Tensor | None) -> Images:
+        """The moving images as they teach; `displacement` is of the pairs at `half`, those with one true label."""
+        return pairs.moving
+
+    def _carried(
+        self, pairs: JointPairs, displacement: Tensor, of_fixed: Tensor, of_moving: Tensor
+    ) -> dict[str, Tensor]:
+        """Weighted parts, `(batch,)`, of pairs with one true label each, and of what is said of both sides."""
         with full_precision(of_fixed):
-            displacement = said.displacement_vox.float()
-            finite = displacement.flatten(1).isfinite().all(1)
-            nothing = torch.where(finite, 0.0, torch.nan).to(displacement)
             known = pairs.fixed.known * pairs.moving.known
             moving = _true_or(pairs.moving, of_moving) * known
-            fixed = _true_or(pairs.fixed, of_fixed) * known
-            at = voxel_coordinates(tuple(displacement.shape[2:]), displacement) + displacement.nan_to_num(0, 0, 0)
-            _, seen, moved = sample_all(pairs.moving.image, pairs.moving.mask, moving, at)
+            moved, seen, labels = sample_all(
+                pairs.moving.image, pairs.moving.mask, moving, coordinates_of(displacement)
+            )
             mask = pairs.fixed.mask * seen
-            true = _is_true(pairs.moving)
-            probabilities, truth = torch.where(true, fixed, moved), torch.where(true, moved, fixed)
+        return self._compared(pairs, _true_or(pairs.fixed, of_fixed) * known, labels, moved, mask)
+
+    def _compared(
+        self, pairs: JointPairs, fixed: Tensor, labels: Tensor, moved: Tensor, mask: Tensor
+    ) -> dict[str, Tensor]:
+        """Weighted parts: `L_a` of the fixed foreground and the moved `labels`; `moved` is the image itself."""
+        with full_precision(fixed):
+            true = is_true(pairs.moving)
+            probabilities, truth = torch.where(true, fixed, labels), torch.where(true, labels, fixed)
             loss: Tensor = self._anatomy(with_background(probabilities), with_background(truth), mask=mask)
-            return self._anatomy.weight * loss + nothing
+            return {"anatomy": self.recipe.anatomy_weight * self._anatomy.weight * loss}
+
+
+def coordinates_of(displacement_vox: Tensor) -> Tensor:
+    """Where each voxel comes from, `(batch, n, *shape)`."""
+    return voxel_coordinates(tuple(displacement_vox.shape[2:]), displacement_vox) + displacement_vox
 
 
 def _true_or(images: Images, said: Tensor) -> Tensor:
     """True labels where there are, elsewhere `said`."""
-    return torch.where(_is_true(images), images.labels, said)
+    return torch.where(is_true(images), images.labels, said)
 
 
-def _is_true(images: Images) -> Tensor:
+def is_true(images: Images) -> Tensor:
     """Which have true labels, `(batch, 1, 1, …)`."""
     rows = torch.tensor([given is Given.TRUE for given in images.given], device=images.image.device)
     return rows.view(-1, *[1] * (images.image.ndim - 1))

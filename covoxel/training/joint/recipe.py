@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, get_args
 
+from covoxel.training.joint.complementary_recipe import ComplementarySettings
 from covoxel.training.registration.recipe import PairAugmentation, Recipe, Term, finite, require
 
 Through = Literal["one_label", "always", "never"]
@@ -92,7 +93,7 @@ class JointRecipe:
     segmentation_steps
         Steps of the segmentation network alone; 0 takes it as it is.
     joint_steps
-        Steps of either network in the joint phase; 0 leaves both as they were trained alone.
+        Steps of the joint phase, of whichever network; 0 leaves both as they were trained alone.
     ratio
         Steps of the registration network for one of the segmentation network, in the joint phase.
     joint_rate
@@ -110,6 +111,11 @@ class JointRecipe:
     predicted_pairs
         Whether registration compares what the segmentation network says of pairs without a true label, in which case
         nothing of them is true.
+    complementary
+        What DeepRS adds; None: nothing.
+    patch
+        Sides, voxels, of the patches that the segmentation network and the joint phase learn from, for images too big
+        otherwise; half of them hold a structure. Both images of a pair are cut at the same place. None: whole images.
     labelled_share, half_labelled_share
         Shares of the registration network's pairs in the joint phase that have two true labels, and just one; the
         others are any pairs. A kind that does not exist leaves its share to the next.
@@ -147,6 +153,8 @@ class JointRecipe:
     fused_weight: float = 1.0
     through_registration: Through = "one_label"
     predicted_pairs: bool = True
+    complementary: ComplementarySettings | None = None
+    patch: tuple[int, ...] | None = None
     labelled_share: float = 0.25
     half_labelled_share: float = 0.25
     held_out: int = 0
@@ -174,19 +182,38 @@ class JointRecipe:
             require(0 <= getattr(self, key) <= 1, key, "from 0 to 1", getattr(self, key))
         both = self.labelled_share + self.half_labelled_share
         require(both <= 1, "labelled_share + half_labelled_share", "at most 1", both)
+        if self.patch is not None:
+            fits = len(self.patch) in (2, 3) and all(_is_whole(side) and side >= 1 for side in self.patch)
+            require(fits, "patch", "2 or 3 whole numbers, 1 or more", self.patch)
+        learns = self.ratio > 0 or not self.joint_steps
+        require(learns or not self.has_discriminator, "ratio", "positive where a discriminator is to learn", self.ratio)
 
     @property
     def steps_alone(self) -> int:
         """Steps of the registration network alone."""
         return self.registration.steps if self.registration_steps is None else self.registration_steps
 
+    @property
+    def has_discriminator(self) -> bool:
+        """Whether a discriminator is trained beside both networks."""
+        return self.complementary is not None and self.complementary.has_discriminator
+
+    @property
+    def carries(self) -> bool:
+        """Whether the segmentation network learns from what the registration network carries over."""
+        more = self.complementary is not None and self.complementary.teaches_segmentation
+        return self.anatomy_weight > 0 or more
+
 
 _LEAST = {"steps_alone": 0, "segmentation_steps": 0, "joint_steps": 0, "held_out": 0, "check_every": 1, "seed": 0}
 
 
 def _check_whole(key: str, value: object, least: int) -> None:
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    require(whole and value >= least, key, f"a whole number, {least} or more", value)  # type: ignore[operator]
+    require(_is_whole(value) and value >= least, key, f"a whole number, {least} or more", value)  # type: ignore[operator]
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _check_weight(key: str, value: float) -> None:

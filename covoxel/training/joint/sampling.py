@@ -132,8 +132,19 @@ class JointSampler(LabelledPairSampler):
         return self.pairs(source, update)
 
     def half_labelled(self, source: torch.Generator) -> list[Chosen]:
-        """Pairs with one true label each, for the segmentation network."""
-        return [self._half_labelled(source) for _ in range(self.recipe.segmentation.batch)]
+        """Pairs with one true label each, for the segmentation network.
+
+        The labelled one moves where nothing is to be learnt from labels that are fixed.
+        """
+        pairs = [self._half_labelled(source) for _ in range(self.recipe.segmentation.batch)]
+        if self.recipe.anatomy_weight:
+            return pairs
+        true = set(self.true)
+        return [pair if pair.moving in true else Chosen(pair.moving, pair.fixed) for pair in pairs]
+
+    def any_pairs(self, source: torch.Generator, count: int) -> list[Chosen]:
+        """Pairs whatever their labels."""
+        return [self._pair(self._any, source) for _ in range(count)]
 
     def images(self, source: torch.Generator, update: int) -> list[Chosen]:
         """Labelled cases, each as both of a pair, for update `update` of the segmentation network.

@@ -48,6 +48,8 @@ class TrainedJoint:
         Names of the labelled cases that taught no label.
     notes
         What is worth saying of it, a sentence each.
+    discriminator
+        In evaluation mode; None where none was trained.
     """
 
     registration: nn.Module
@@ -57,6 +59,7 @@ class TrainedJoint:
     curve: pd.DataFrame
     judging: tuple[str, ...]
     notes: tuple[str, ...]
+    discriminator: nn.Module | None = None
 
 
 def train_joint(
@@ -68,6 +71,7 @@ def train_joint(
     values: int,
     fused: Mapping[str, FusedLabels] | None = None,
     known: Mapping[str, AbstractSet[int]] | None = None,
+    discriminator: nn.Module | None = None,
     spacing_mm: Sequence[float] | None = None,
     device: str = "cpu",
     precision: Precision = "32-true",
@@ -81,7 +85,7 @@ def train_joint(
 
     First the registration network alone, weakly supervised if its recipe says so and two labelled cases make a pair.
     Then the segmentation network alone, on labelled images; with one labelled image, from unlabelled ones through the
-    frozen registration network as well. Then both in turns.
+    frozen registration network as well. Then both in turns, and a discriminator, if the recipe has one.
 
     Parameters
     ----------
@@ -103,6 +107,10 @@ def train_joint(
         Structures, places in the list of labels, that the true labels of a case tell, by id. By default those that
         occur in them: others may be hidden in their background, and are neither taught nor punished there. Name them
         where a structure may really be absent, a lesion for one.
+    discriminator
+        From candidate and fixed images `(batch, 1, *shape)` to logits of being aligned `(batch, 1, *cells)`, as
+        `nets.joint.discriminator.PatchDiscriminator`; changed in place. To be given if `recipe.has_discriminator`, and
+        only then.
     spacing_mm
         Of the frame, along each axis; by default voxels are cubes with sides of 1.
     device, precision
@@ -149,7 +157,7 @@ def train_joint(
     whole = Material(cases, values, fused, known)
     teaching = Material(without_labels(cases, judging), values, fused, known)
     spacing = checked_spacing(cases[0], spacing_mm)
-    call = JointCall(registration, segmentation, teaching, (whole, judging), recipe, spacing, recompute)
+    call = JointCall(registration, segmentation, teaching, (whole, judging), recipe, spacing, recompute, discriminator)
     call.check()
     files = Files(checkpoint, checkpoint_seconds, logs, progress)
     taught = bool(teaching.known or (teaching.fused and recipe.fused_weight))
@@ -230,7 +238,8 @@ def _trained(call: JointCall, state: JointState) -> TrainedJoint:
     for network, name in zip(alone, ("registration", "segmentation"), strict=True):
         network.load_state_dict(state.alone[name])
     curve, judging = _curve(state.curve), call.judging[1]
-    return TrainedJoint(networks[0], networks[1], alone[0], alone[1], curve, judging, tuple(state.notes))
+    third = None if call.discriminator is None else call.discriminator.cpu().eval()
+    return TrainedJoint(networks[0], networks[1], alone[0], alone[1], curve, judging, tuple(state.notes), third)
 
 
 def _curve(rows: list[dict[str, Any]]) -> pd.DataFrame:

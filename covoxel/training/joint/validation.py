@@ -7,6 +7,7 @@ from statistics import fmean
 import torch
 
 from covoxel.training.joint.batch import images_of, pairs_of
+from covoxel.training.joint.complementary import UNSTABLE
 from covoxel.training.joint.material import Material
 from covoxel.training.joint.recipe import JointRecipe
 from covoxel.training.registration.machine import Machine
@@ -58,7 +59,7 @@ class JointValidation:
         parts = machine.judged(
             machine.average, lambda rows: pairs_of(self.material, pairs[rows], machine.device), len(pairs)
         )
-        return _means(parts)
+        return _means({name: values for name, values in parts.items() if name not in UNSTABLE})
 
 
 def _means(parts: dict[str, list[float]]) -> dict[str, float]:
