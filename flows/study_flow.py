@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from prefect import Flow, flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from tasks.call import MAX_WORKERS, Call, Device
+from tasks.call import MAX_WORKERS, Call, Device, Trains
 from tasks.settings import FewShotSettings
 from tasks.study import Study, open_study
 
@@ -17,12 +17,12 @@ R = TypeVar("R")
 
 
 def study_flow(
-    name: str, needs_atlases: bool = True, trains: bool = False
+    name: str, needs_atlases: bool = True, trains: Trains | None = None
 ) -> Callable[[Callable[[Study], R]], Flow[..., R]]:
     """Make a flow, named `name`, of a function that is given the study of a call.
 
     Flows nested in one another share one study and one lock on the output folder. `needs_atlases` says whether the
-    flow can be called without the parameter `atlases`; only one that `trains` has the parameter `recipe`.
+    flow can be called without the parameter `atlases`; only one that `trains` something has the parameter `recipe`.
     """
 
     def decorate(function: Callable[[Study], R]) -> Flow[..., R]:
@@ -48,6 +48,7 @@ def study_flow(
                 device=device,
                 workers=workers,
                 recipe=recipe,
+                trains=trains or "registration",
             )
             _let_lines_through()
             with open_study(call, needs_atlases) as study:
@@ -86,9 +87,14 @@ def parameters(study: Study) -> dict[str, Any]:
     return call_parameters(study.call.model_copy(update={"recipe": None}))
 
 
+def training_parameters(study: Study) -> dict[str, Any]:
+    """The same for a nested flow that trains the joint recipe of the settings."""
+    return parameters(study) | {"recipe": study.call.settings.segment.recipe}
+
+
 def call_parameters(call: Call) -> dict[str, Any]:
     """Parameters of a flow for a call."""
-    values = {name: getattr(call, name) for name in Call.model_fields}
+    values = {name: getattr(call, name) for name in Call.model_fields if name != "trains"}
     lists = {"atlases": list(call.atlases), "cases": None if call.cases is None else list(call.cases)}
     if call.recipe is None:
         del values["recipe"]

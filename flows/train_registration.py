@@ -10,7 +10,7 @@ from tasks.summary import Summary, summary_of
 from tasks.train_registration import STAGE, require_model, train, train_jobs
 
 
-@study_flow("train-registration", needs_atlases=False, trains=True)
+@study_flow("train-registration", needs_atlases=False, trains="registration")
 def train_registration(study: Study) -> Summary:
     """Train a registration network on a cohort by a recipe, and keep it in the folder models."""
     if not study.ran("preprocess"):

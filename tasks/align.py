@@ -39,8 +39,8 @@ def align(job: AlignJob) -> Made:
 
 
 def align_jobs(study: Study) -> list[AlignJob]:
-    """A job for each case but the reference, if the recipe wants affine alignment."""
-    if study.recipe is None or study.recipe.alignment != "affine":
+    """A job for each case but the reference, if the recipe of a training wants affine alignment."""
+    if study.alignment != "affine":
         return []
     images = {case: study.artifact("preprocess", case, study.layout.preprocessed(case)) for case in training_ids(study)}
     reference = reference_of(study) if images else ""
@@ -52,8 +52,8 @@ def align_jobs(study: Study) -> list[AlignJob]:
 
 
 def training_ids(study: Study) -> list[str]:
-    """Ids of the sound cases that train: atlases first, then all others of the run."""
-    return [case.id for case in (*study.atlases, *study.fixed)]
+    """Ids of the sound cases that train: atlases first, then the others."""
+    return [case.id for case in (*study.atlases, *study.fixed) if study.trains_on(case)]
 
 
 def reference_of(study: Study) -> str:

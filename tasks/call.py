@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from tasks.settings import FewShotSettings, RecipeName
 
 Device = Literal["auto", "cpu", "cuda"]
+Trains = Literal["registration", "joint"]
 MAX_WORKERS = 64
 
 
@@ -33,6 +34,7 @@ class Call(BaseModel):
     device: Device = "auto"
     workers: int | None = Field(None, ge=1, le=MAX_WORKERS, description="cases at a time")
     recipe: RecipeName | None = Field(None, description="name or YAML file of what a network is trained by")
+    trains: Trains = Field("registration", description="what is trained by the recipe")
 
     @field_validator("cohort", "output", "evaluate")
     @classmethod

@@ -118,7 +118,7 @@ def check_joint_cases(recipe: JointRecipe, cases: Sequence[Case]) -> None:
 def _with_names(data: Mapping[str, Any]) -> dict[str, Any]:
     inner = data["registration"]
     named = {key: data[key] for key in ("name", "method") if key in data}
-    return dict(data) | ({"registration": named | inner} if isinstance(inner, Mapping) else {})
+    return dict(data) | ({"registration": {**named, **inner}} if isinstance(inner, Mapping) else {})
 
 
 def _check(recipe: JointRecipe, source: str) -> None:

@@ -117,7 +117,7 @@ def _idle(study: Study) -> set[str]:
     """Stages that a change of one case does not bring about: those of the atlases, and those not asked for."""
     atlases = study.call.settings.atlases
     chooses = atlases.count is not None and atlases.by != "weight"
-    aligns = study.recipe is not None and study.recipe.alignment == "affine"
+    aligns = study.alignment == "affine"
     asked_for = {"choose": chooses, "learn": study.learns, "align": aligns}
     return {"template", "calibrate", *(stage for stage, asked in asked_for.items() if not asked)}
 

@@ -1,28 +1,26 @@
 """A study: one call, its cohort and what has become of each case so far; shared by the flows of one process."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from itertools import product
 from pathlib import Path
 
 import torch
 
-from covoxel.fusion import FUSION_RULES
 from covoxel.manifest import FolderLock, FolderLockedError, Manifest, Record
+from covoxel.training.joint import JointRecipe
+from covoxel.training.registration import Recipe
 from data_catalog import Case, Cohort, CohortError, EvaluationLabels, open_cohort
-from nets.segmentation import SEGMENTATION_NETS
 from tasks.call import Call, CallError
-from tasks.components import check_component
-from tasks.engine import check_engine
 from tasks.job import Artifact
+from tasks.joint_recipe import alignment_of, load_joint_recipe, uses_fused
 from tasks.last_call import remember_call
 from tasks.layout import Layout
-from tasks.recipe import check_cases, load_recipe
-from tasks.recipe_files import find_recipe
-from tasks.settings import DATA_PARAMETERS, SELECT, FuseSettings, SettingsError
-from tasks.teaching import check_training
+from tasks.recipe import load_recipe
+from tasks.recipe_files import find_joint_recipe, find_recipe
+from tasks.settings import DATA_PARAMETERS, SELECT
+from tasks.study_checks import check_call, check_cohort, check_study
 
 MAX_WORKERS_BY_DEFAULT = 4
 
@@ -48,7 +46,8 @@ class Study:
     def __init__(self, call: Call, cohort: Cohort) -> None:
         self.call = call
         self.cohort = cohort
-        self.recipe = None if call.recipe is None else load_recipe(find_recipe(call.recipe))
+        self.recipe = _recipe(call)
+        self.joint_recipe = _joint_recipe(call)
         self.layout = Layout(call.output)
         self.manifest = Manifest(call.output)
         self.device = resolve_device(call.device)
@@ -66,7 +65,12 @@ class Study:
         """Ids of the only cases of this run; None for all. Those with the role test train only if they are named."""
         if self.call.cases is not None:
             return set(self.call.cases)
-        return None if self.recipe is None else {case.id for case in self.cohort.cases if case.role != "test"}
+        return {case.id for case in self.cohort.cases if case.role != "test"} if self.is_training else None
+
+    @property
+    def is_training(self) -> bool:
+        """Whether the run ends with a trained network, and not with segmentations."""
+        return self.call.recipe is not None
 
     @property
     def workers(self) -> int:
@@ -113,6 +117,28 @@ class Study:
         return self.call.settings.segment.segmenter != "fusion"
 
     @property
+    def alignment(self) -> str | None:
+        """How the recipe of a training wants images laid on one another; None without a training."""
+        if self.recipe is not None:
+            return self.recipe.alignment
+        return None if self.joint_recipe is None else alignment_of(self.joint_recipe)
+
+    @property
+    def teaches_fused(self) -> bool:
+        """Whether fused labels of the cases without labels of their own teach a joint training."""
+        return self.joint_recipe is not None and uses_fused(self.joint_recipe) and bool(self.call.atlases)
+
+    @property
+    def fuses_apart(self) -> bool:
+        """Whether fused label maps are kept in `work`: they teach a network, or are one of two candidates."""
+        return self.segments or (self.is_training and self.joint_recipe is not None)
+
+    @property
+    def registers(self) -> bool:
+        """Whether atlases are brought onto the cases, if the run goes so far."""
+        return not self.is_training or self.teaches_fused
+
+    @property
     def learns(self) -> bool:
         """Whether it is learnt how far each atlas can be trusted on each case."""
         fuse, atlases = self.call.settings.fuse, self.call.settings.atlases
@@ -122,6 +148,10 @@ class Study:
     def is_sound(self, case: str) -> bool:
         """Whether nothing has gone wrong with a case so far."""
         return case not in self.set_aside and case not in self.failed
+
+    def trains_on(self, case: Case) -> bool:
+        """Whether a case of this run trains, if a network is trained: one with the role test only if it was named."""
+        return self.is_training or case.role != "test"
 
     def record(self, stage: str, case: str) -> Record | None:
         """Record of a case in this run."""
@@ -163,7 +193,7 @@ def open_study(call: Call, needs_atlases: bool = True) -> Iterator[Study]:
     """
     if needs_atlases and not call.atlases:
         raise CallError("no atlas is named; name at least one case whose label may be used (--atlases ID,ID,…)")
-    key = call.model_dump_json(exclude={"recipe"})  # flows nested in a training have no such parameter
+    key = call.model_dump_json(exclude={"recipe", "trains"})  # flows nested in a training have no such parameter
     lock = FolderLock(call.output)
     study, depth = _open.get(key, (None, 0))
     if study is None:
@@ -208,44 +238,15 @@ def resolve_device(device: str) -> str:
 
 
 def _prepare(call: Call) -> Study:
-    if call.recipe is None:  # a training may be given the settings that will name its network
-        check_engine(call.settings.register_, call.output)
-    _check_rules(call.settings.fuse)
-    check_component(SEGMENTATION_NETS, call.settings.learn.network, {}, "learn", "network")
-    if call.settings.learn.teacher is not None:
-        check_component(FUSION_RULES, call.settings.learn.teacher, {}, "learn", "teacher")
-    _check_output(call)
+    check_call(call)
     try:
         cohort = open_cohort(call.cohort)
-        cohort = _without_unknown(cohort, call.cases)
+        check_cohort(cohort, call.cases)
         study = Study(call, cohort.with_atlases(list(call.atlases)) if call.atlases else _without_labels(cohort))
     except CohortError as error:
         raise CallError(str(error)) from None
-    if study.recipe is None:
-        _check_truth(study)
-        _check_names(study)
-    else:
-        check_training(call.settings.train, study.recipe, study.named, study.device)
-        check_cases(study.recipe, study.named, predicted=call.settings.train.labels is not None)
+    check_study(study)
     return study
-
-
-def _check_rules(fuse: FuseSettings) -> None:
-    """Check the fusion rule and its options, or the candidates of `select`."""
-    if fuse.rule != SELECT:
-        check_component(FUSION_RULES, fuse.rule, fuse.options, "fuse", "rule")
-        return
-    if fuse.options:
-        raise SettingsError(f"settings: fuse.options = {fuse.options} is wrong: {SELECT} has no options")
-    for rule in fuse.candidates:
-        check_component(FUSION_RULES, rule, {}, "fuse", "candidates")
-
-
-def _without_unknown(cohort: Cohort, cases: Sequence[str] | None) -> Cohort:
-    for case in cases or ():
-        if case not in {rejected.id for rejected in cohort.rejected}:
-            cohort.case(case)
-    return cohort
 
 
 def _without_labels(cohort: Cohort) -> Cohort:
@@ -256,38 +257,19 @@ def _without_labels(cohort: Cohort) -> Cohort:
     return replace(cohort, cases=tuple(cases))
 
 
-def _check_truth(study: Study) -> None:
-    """Refuse a folder of true labels that would score nothing."""
-    scored = [case.id for case in study.cohort.cases if case.role != "atlas"]
-    if study.truth is not None and scored and not any(case in study.truth for case in scored):
-        raise CallError(
-            f"the folder of true labels {study.truth.folder} has none for any of the {len(scored)} cases that are no "
-            f"atlas; true labels must be named after the cases, for example {scored[0]}.nii.gz"
-        )
+def _recipe(call: Call) -> Recipe | None:
+    """What a registration network is trained by."""
+    return load_recipe(find_recipe(call.recipe)) if call.recipe is not None and call.trains == "registration" else None
 
 
-def _check_names(study: Study) -> None:
-    """Refuse names of cases by which two pairs of images would share one transform file."""
-    pairs: dict[str, tuple[str, str]] = {}
-    for fixed, moving in product(study.cohort.cases, study.cohort.atlases):
-        if fixed.id == moving.id:
-            continue
-        pair = fixed.id, moving.id
-        path = study.layout.transform(*pair)
-        first = pairs.setdefault(path.name.lower(), pair)
-        if first != pair:
-            raise CallError(
-                f"atlas {pair[1]!r} onto case {pair[0]!r} and atlas {first[1]!r} onto case {first[0]!r} would both be "
-                f"kept in {path.name}; rename one of these cases"
-            )
-
-
-def _check_output(call: Call) -> None:
-    output, cohort = call.output.resolve(), call.cohort.resolve()
-    if output.exists() and not output.is_dir():
-        raise CallError(f"output {call.output} is a file; a folder is needed")
-    if cohort.is_dir() and (output == cohort or cohort in output.parents):
-        raise CallError(f"output {call.output} lies in the cohort's folder {call.cohort}; results need another place")
+def _joint_recipe(call: Call) -> JointRecipe | None:
+    """What networks are trained by jointly, to be kept or to segment with."""
+    segment = call.settings.segment
+    if call.recipe is not None:
+        return load_joint_recipe(find_joint_recipe(call.recipe)) if call.trains == "joint" else None
+    if segment.segmenter == "fusion" or segment.model is not None:
+        return None
+    return load_joint_recipe(find_joint_recipe(segment.recipe))
 
 
 def _remember(call: Call) -> None:

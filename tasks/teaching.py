@@ -52,6 +52,19 @@ def check_training(settings: TrainSettings, recipe: Recipe, cases: Sequence[Case
     )
 
 
+def check_joint_training(settings: TrainSettings, recipe: str, device: str) -> None:
+    """Refuse settings by which networks could not be trained jointly by a recipe of that name.
+
+    Raises
+    ------
+    SettingsError
+        If there are to be several devices, or the device does not compute in this precision.
+    """
+    count = settings.devices
+    require(count == 1, f"train.devices = {count} is wrong: the joint recipe {recipe} trains on one device")
+    _check_precision(settings, device)
+
+
 def _check_device(settings: TrainSettings, recipe: Recipe, device: str) -> None:
     on_gpu, count = device == "cuda", settings.devices
     place = f"train.devices = {count} is wrong"
@@ -59,8 +72,12 @@ def _check_device(settings: TrainSettings, recipe: Recipe, device: str) -> None:
     require(count <= recipe.batch, f"{place}: the recipe {recipe.name} has {recipe.batch} pairs in a batch to share")
     found = torch.cuda.device_count() if on_gpu else 1
     require(count <= found, f"{place}: this machine has {found}")
+    _check_precision(settings, device)
+
+
+def _check_precision(settings: TrainSettings, device: str) -> None:
     half = settings.precision == "16-mixed"
-    require(on_gpu or not half, "train.precision = '16-mixed' is wrong: the CPU has bf16-mixed and 32-true")
+    require(device == "cuda" or not half, "train.precision = '16-mixed' is wrong: the CPU has bf16-mixed and 32-true")
 
 
 @dataclass

@@ -1,0 +1,121 @@
+"""Checks of a call before anything starts: output folder, settings, names, true labels, and what is to be trained."""
+
+from collections.abc import Sequence
+from itertools import product
+from typing import TYPE_CHECKING
+
+from covoxel.fusion import FUSION_RULES
+from data_catalog import Case, Cohort
+from nets.segmentation import SEGMENTATION_NETS
+from tasks.call import Call, CallError
+from tasks.components import check_component
+from tasks.engine import check_engine
+from tasks.joint_recipe import check_joint_cases
+from tasks.recipe import check_cases
+from tasks.settings import SELECT, FuseSettings, SettingsError
+from tasks.teaching import check_joint_training, check_training
+
+if TYPE_CHECKING:
+    from tasks.study import Study
+
+
+def check_call(call: Call) -> None:
+    """Refuse settings and an output folder that fit no cohort.
+
+    Raises
+    ------
+    CallError
+        If results may not or cannot lie in the output folder.
+    SettingsError
+        If a rule or a network does not exist, or does not take its options.
+    """
+    _check_rules(call.settings.fuse)
+    check_component(SEGMENTATION_NETS, call.settings.learn.network, {}, "learn", "network")
+    if call.settings.learn.teacher is not None:
+        check_component(FUSION_RULES, call.settings.learn.teacher, {}, "learn", "teacher")
+    _check_output(call)
+
+
+def check_cohort(cohort: Cohort, cases: Sequence[str] | None) -> None:
+    """Refuse cases that the cohort has not.
+
+    Raises
+    ------
+    CohortError
+        If there is one; names the nearest known id.
+    """
+    for case in cases or ():
+        if case not in {rejected.id for rejected in cohort.rejected}:
+            cohort.case(case)
+
+
+def check_study(study: "Study") -> None:
+    """Refuse what a run would come upon when it is too late.
+
+    Raises
+    ------
+    CallError
+        If true labels would score nothing, two transforms would be one file, or the cases cannot train the recipe.
+    SettingsError
+        If the engine could not run, or a training has settings by which it cannot train.
+    """
+    settings = study.call.settings
+    if study.registers:
+        check_engine(settings.register_, study.call.output)
+        _check_truth(study)
+        _check_names(study)
+    if study.recipe is not None:
+        check_training(settings.train, study.recipe, study.named, study.device)
+        check_cases(study.recipe, study.named, predicted=settings.train.labels is not None)
+    if study.joint_recipe is not None:
+        check_joint_training(settings.train, study.joint_recipe.name, study.device)
+        check_joint_cases(study.joint_recipe, _training(study))
+
+
+def _training(study: "Study") -> list[Case]:
+    return [case for case in study.named if study.trains_on(case)]
+
+
+def _check_rules(fuse: FuseSettings) -> None:
+    """Check the fusion rule and its options, or the candidates of `select`."""
+    if fuse.rule != SELECT:
+        check_component(FUSION_RULES, fuse.rule, fuse.options, "fuse", "rule")
+        return
+    if fuse.options:
+        raise SettingsError(f"settings: fuse.options = {fuse.options} is wrong: {SELECT} has no options")
+    for rule in fuse.candidates:
+        check_component(FUSION_RULES, rule, {}, "fuse", "candidates")
+
+
+def _check_truth(study: "Study") -> None:
+    """Refuse a folder of true labels that would score nothing."""
+    scored = [case.id for case in study.cohort.cases if case.role != "atlas"]
+    if study.truth is not None and scored and not any(case in study.truth for case in scored):
+        raise CallError(
+            f"the folder of true labels {study.truth.folder} has none for any of the {len(scored)} cases that are no "
+            f"atlas; true labels must be named after the cases, for example {scored[0]}.nii.gz"
+        )
+
+
+def _check_names(study: "Study") -> None:
+    """Refuse names of cases by which two pairs of images would share one transform file."""
+    pairs: dict[str, tuple[str, str]] = {}
+    for fixed, moving in product(study.cohort.cases, study.cohort.atlases):
+        if fixed.id == moving.id:
+            continue
+        pair = fixed.id, moving.id
+        path = study.layout.transform(*pair)
+        first = pairs.setdefault(path.name.lower(), pair)
+        if first != pair:
+            raise CallError(
+                f"atlas {pair[1]!r} onto case {pair[0]!r} and atlas {first[1]!r} onto case {first[0]!r} would both be "
+                f"kept in {path.name}; rename one of these cases"
+            )
+
+
+def _check_output(call: Call) -> None:
+    output, cohort = call.output.resolve(), call.cohort.resolve()
+    if output.exists() and not output.is_dir():
+        raise CallError(f"output {call.output} is a file; a folder is needed")
+    if cohort.is_dir() and (output == cohort or cohort in output.parents):
+        raise CallError(f"output {call.output} lies in the cohort's folder {call.cohort}; results need another place")
