@@ -1,0 +1,116 @@
+"""The choice between fusion, the joint network and both: the prior, what atlases teach, and what a case shows."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from covoxel.segmentation.rivals import PRIOR, Advantage, Judged, Rivals, Standing
+
+USUAL = [Standing(0.87, 0.92), Standing(0.86, 0.91), Standing(0.88, 0.93), Standing(0.87, 0.92)]
+unit = st.floats(0, 1)
+
+
+def rivals(*judged: Judged, cohort: list[Standing] = USUAL) -> Rivals:
+    return Rivals.fit(judged, cohort)
+
+
+def test_without_a_held_out_atlas_the_prior_decides_and_both_is_kept() -> None:
+    chosen = rivals().choose(Standing(0.87, 0.92))
+    assert chosen.candidate == "both"
+    assert chosen.predicted == pytest.approx({"fusion": 0.87, "joint": 0.873, "both": 0.875})
+    assert "better here by 0.005 Dice than fusion" in chosen.reason
+    assert not chosen.flag
+
+
+def test_held_out_atlases_move_the_gain_from_the_prior_the_more_the_more_there_are() -> None:
+    assert Advantage.of([], 0.005) == Advantage(0.005, pytest.approx(math.nan, nan_ok=True), 0)
+    one, many = Advantage.of([0.03], 0.005), Advantage.of([0.03] * 16, 0.005)
+    assert one.mean == pytest.approx((4 * 0.005 + 0.03) / 5)
+    assert many.mean == pytest.approx((4 * 0.005 + 16 * 0.03) / 20)
+    four = Advantage.of([0.02, 0.04, 0.02, 0.04], 0.005)
+    assert four.error == pytest.approx(0.011547 / 2, abs=1e-5)
+    assert math.isnan(one.error)
+
+
+def test_the_candidate_that_was_better_on_held_out_atlases_is_kept() -> None:
+    standing = Standing(0.87, 0.92)
+    better = [Judged(0.85, 0.90, 0.88)] * 3
+    worse = [Judged(0.85, 0.70, 0.80)] * 3
+    assert rivals(*better).choose(standing).candidate == "joint"
+    fused = rivals(*worse).choose(standing)
+    assert fused.candidate == "fusion"
+    assert fused.predicted["joint"] == pytest.approx(0.87 + (4 * PRIOR["joint"] - 0.45) / 7)
+    assert "nothing was better" in fused.reason
+
+
+def test_a_network_that_agrees_less_than_usual_is_not_believed_where_fusion_is_as_usual() -> None:
+    known = rivals()
+    assert known.choose(Standing(0.87, 0.88)).candidate == "both", "within the margin"
+    chosen = known.choose(Standing(0.87, 0.75))
+    assert chosen.candidate == "fusion"
+    # The median is 0.92 and the margin 0.05: 0.12 are missing.
+    assert chosen.predicted["joint"] == pytest.approx(0.873 - 0.12)
+    assert chosen.predicted["both"] == pytest.approx(0.875 - 0.06)
+    assert "agrees with it less than is usual in this cohort (Dice 0.75, usually 0.92)" in chosen.reason
+
+
+def test_where_the_registration_failed_the_network_is_believed() -> None:
+    chosen = rivals().choose(Standing(0.40, 0.50))
+    assert chosen.candidate == "joint"
+    # Fusion falls 0.42 short of what is usual, agreement 0.37: all explained by fusion.
+    assert chosen.predicted["joint"] == pytest.approx(0.403 + 0.21)
+    assert "Fusion is expected to be poor here." in chosen.reason
+
+
+def test_what_is_usual_widens_with_the_cohort() -> None:
+    wide = [Standing(0.8, value) for value in (0.5, 0.6, 0.7, 0.8, 0.9)]
+    assert rivals(cohort=wide).least_agreement == pytest.approx(0.7 - 2 * 1.4826 * 0.1)
+    assert rivals().least_agreement == pytest.approx(0.92 - 0.05)
+    assert rivals(cohort=[]).choose(Standing(0.5, 0.6)).candidate == "both"
+
+
+@pytest.mark.parametrize(
+    ("standing", "words"),
+    [
+        (Standing(0.8, 0.49), "contradicts a fused label map that is expected to be good"),
+        (Standing(0.4, 0.0, empty=True), "found no structure"),
+    ],
+)
+def test_a_network_that_failed_grossly_is_refused_whatever_was_asked_for(standing: Standing, words: str) -> None:
+    everywhere = [standing] * 4  # and though the whole cohort is like this
+    for always in (False, True):
+        chosen = rivals(Judged(0.5, 0.9, 0.9), cohort=everywhere).choose(standing, always_joint=always)
+        assert chosen.candidate == "fusion"
+        assert words in chosen.reason
+        assert (words in chosen.flag) is always
+
+
+def test_the_network_is_kept_where_it_is_asked_for_and_did_not_fail() -> None:
+    for standing in (Standing(0.87, 0.6), Standing(0.5, 0.2), Standing(0.87, None)):
+        chosen = rivals().choose(standing, always_joint=True)
+        assert (chosen.candidate, chosen.flag) == ("joint", "")
+
+
+@given(unit, unit, unit, st.lists(st.tuples(unit, unit, unit), max_size=4))
+def test_more_agreement_never_speaks_against_the_network(
+    predicted: float, low: float, high: float, dice: list[tuple[float, float, float]]
+) -> None:
+    known = rivals(*(Judged(*each) for each in dice))
+    less, more = sorted((low, high))
+    one, other = known.predict(Standing(predicted, less)), known.predict(Standing(predicted, more))
+    assert one["fusion"] == other["fusion"] == predicted
+    for name in ("joint", "both"):
+        assert one[name] <= other[name] + 1e-12
+        assert 0 <= one[name] <= 1
+
+
+@given(unit, unit, unit)
+def test_the_better_fusion_is_expected_to_be_the_less_the_network_is_ahead(
+    agreement: float, low: float, high: float
+) -> None:
+    less, more = sorted((low, high))
+    one, other = (rivals()._raw(Standing(value, agreement)) for value in (less, more))
+    for name in ("joint", "both"):
+        assert one[name] - less >= other[name] - more - 1e-12
