@@ -131,3 +131,14 @@ def test_squared_error_counts_both_labels_of_a_mistake() -> None:
     truth, guessed = maps([0, 0, 1, 2], [0, 1, 1, 2])
     assert float(LABEL_LOSSES["squared_error"](guessed, truth)) == pytest.approx(2 / 4)
     assert not math.isnan(float(LABEL_LOSSES["squared_error"](truth, truth)))
+
+
+def test_correlation_pays_for_places_and_not_for_a_factor() -> None:
+    truth, guessed = maps([0, 0, 1, 1, 1, 0], [0, 1, 1, 1, 0, 0])
+    ncc = LABEL_LOSSES["ncc"]
+    assert float(ncc(guessed, truth)) == pytest.approx(1 - (2 / 6 - 1 / 4) / (1 / 4)), "label 2 is in neither"
+    half = torch.cat([1 - truth[:, 1:].sum(1, keepdim=True) / 2, truth[:, 1:] / 2], 1)
+    assert float(ncc(half, truth)) == pytest.approx(0, abs=1e-6)
+    assert float(soft_dice(half, truth)) == pytest.approx(1 / 3)
+    truth, guessed = maps([0, 0, 1, 1], [0, 2, 0, 0])
+    assert float(ncc(guessed, truth)) == pytest.approx(1), "a label that one of them has not"
