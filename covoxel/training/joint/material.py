@@ -57,10 +57,16 @@ class FusedLabels:
         if not bool(((self.confidence >= 0) & (self.confidence <= 1)).all()):
             raise ValueError(f"case {case.id}: confidence must be from 0 to 1")
 
+    @property
+    def places(self) -> Tensor:
+        """`(*shape)` of an integer type: the likeliest label of each voxel."""
+        return self.labels.argmax(0) if self.labels.is_floating_point() else self.labels
+
     def cut(self, box: Box) -> "FusedLabels":
         """What is in `box`, of the image's axes."""
         confidence = None if self.confidence is None else self.confidence[box]
-        return FusedLabels(self.labels[:, *box] if self.labels.is_floating_point() else self.labels[box], confidence)
+        labels = self.labels[:, *box] if self.labels.is_floating_point() else self.labels[box]
+        return FusedLabels(labels, confidence)
 
     def foreground(self, values: int, device: torch.device | str) -> Tensor:
         """`(label - 1, *shape)` float32 probabilities of all labels but background."""
