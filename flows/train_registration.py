@@ -7,7 +7,8 @@ from flows.study_flow import parameters, study_flow
 from tasks.align import align, align_jobs
 from tasks.study import Study
 from tasks.summary import Summary, summary_of
-from tasks.train_registration import STAGE, require_model, train, train_jobs
+from tasks.train_registration import STAGE, train, train_jobs
+from tasks.trainings import require_model
 
 
 @study_flow("train-registration", needs_atlases=False, trains="registration")
@@ -17,7 +18,7 @@ def train_registration(study: Study) -> Summary:
         preprocess(**parameters(study))
     run_stage(study, "align", [(align, align_jobs(study))])
     run_steps(study, STAGE, train, train_jobs)
-    require_model(study)
+    require_model(study, STAGE)
     summary = summary_of(study)
     publish_lines("summary", summary.lines, "How the training ended")
     return summary

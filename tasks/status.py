@@ -11,7 +11,8 @@ from tasks.layout import Layout
 from tasks.recipe import find_recipe, load_recipe
 from tasks.rerun import NOT_YET, NOTHING, plan
 from tasks.settings import SettingsError
-from tasks.train_registration import trained, trained_on
+from tasks.train_registration import STAGE
+from tasks.trainings import trained, trained_on
 
 
 def status_lines(output: Path) -> list[str]:
@@ -51,7 +52,7 @@ def _trained_on(call: Call) -> dict[str, tuple[str, str]]:
     """Cases on which the network of a call was trained."""
     if call.recipe is None:
         return {}
-    record = trained(call.output, load_recipe(find_recipe(call.recipe)).name)
+    record = trained(call.output, STAGE, load_recipe(find_recipe(call.recipe)).name)
     return {} if record is None else dict.fromkeys(trained_on(record), ("trained on", ""))
 
 

@@ -10,9 +10,12 @@ from covoxel.io import write_json, write_table
 from covoxel.manifest import Record
 from covoxel.metrics import summarise
 from tasks.study import Study
-from tasks.train_registration import STAGE, job_name
+from tasks.train_registration import STAGE
+from tasks.trainings import job_name
 
 CASE_COLUMNS = ["id", "role", "status", "reason", "predicted_quality", "rule", "flags"]
+JOINT_COLUMNS = ["agreement"]
+"""Columns that the table of cases has as well where a joint network segments."""
 VOLUME_COLUMNS = ["id", "label", "structure", "volume_mm3", "confidence"]
 ATLAS_COLUMNS = ["id", "atlas", "likeness", "agreement", "trust", "left_out"]
 METRIC_COLUMNS = ["id", "label", "structure", "dice"]
@@ -93,17 +96,17 @@ def write_tables(study: Study) -> None:
     for case in roles:
         if not _covered(study, case) and case not in earlier:
             continue
-        fused = earlier.get(case) or study.record("fuse", case)
-        rows.append(_case_row(study, case, roles[case], fused))
-        volumes += _volume_rows(study, case, fused)
-        atlases += _atlas_rows(case, fused)
+        final = earlier.get(case) or study.final(case)
+        rows.append(_case_row(study, case, roles[case], final))
+        volumes += _volume_rows(study, case, final)
+        atlases += _atlas_rows(case, final)
         metrics += _metric_rows(study, case, case in earlier)
     write_table(study.layout.volumes_table, pd.DataFrame(volumes, columns=VOLUME_COLUMNS))
     write_table(study.layout.atlases_table, pd.DataFrame(atlases, columns=ATLAS_COLUMNS))
     if study.truth is not None:
         write_table(study.layout.metrics_table, pd.DataFrame(metrics, columns=METRIC_COLUMNS))
     write_json(study.layout.description, _description(study))
-    write_table(study.layout.cases_table, pd.DataFrame(rows, columns=CASE_COLUMNS))
+    write_table(study.layout.cases_table, pd.DataFrame(rows, columns=_case_columns(study)))
 
 
 def summary_of(study: Study) -> Summary:
@@ -131,7 +134,7 @@ def page_rows(study: Study) -> list[dict[str, Any]]:
     scores = case_scores(study)
     rows = []
     for case in study.selected:
-        row = _case_row(study, case.id, case.role, study.record("fuse", case.id))
+        row = _case_row(study, case.id, case.role, study.final(case.id))
         numbers = {"predicted_quality": row["predicted_quality"], "mean_dice": scores.get(case.id)}
         rows.append(row | {name: None if value is None else round(value, 4) for name, value in numbers.items()})
     return sorted(rows, key=lambda row: row["status"] == "done")[:PAGE_ROWS]
@@ -155,14 +158,14 @@ def structure_name(study: Study, label: int) -> str:
 def flags_of(study: Study, case: str) -> list[str]:
     """Remarks on a case that a reader should know."""
     remarks = list(study.flags.get(case, ()))
-    registered, fused = study.record("register", case), study.record("fuse", case)
+    registered, final = study.record("register", case), study.final(case)
     if registered:
         worst = max((item["folded_percent"] or 0.0 for item in registered.facts["transforms"].values()), default=0.0)
         if worst > FOLDS_FLAG_PERCENT:
             remarks.append(f"{worst:.2g} % of voxels fold")
     if not study.is_sound(case) and study.layout.segmentation(case).is_file():
         remarks.append("the segmentation in the folder is of an earlier run")
-    if fused and not any(fused.facts["volumes_mm3"].values()):
+    if final and not any(final.facts["volumes_mm3"].values()):
         remarks.append("no structure was found")
     return remarks
 
@@ -194,27 +197,33 @@ def _earlier(study: Study) -> dict[str, Record]:
     records = {}
     for case in study.cohort.cases:
         if not _covered(study, case.id) and study.layout.segmentation(case.id).is_file():
-            record = study.manifest.read("fuse", case.id)
+            record = study.manifest.read(study.final_stage(case.id), case.id)
             if record is not None:
                 records[case.id] = record
     return records
 
 
-def _case_row(study: Study, case: str, role: str, fused: Record | None) -> dict[str, Any]:
+def _case_row(study: Study, case: str, role: str, final: Record | None) -> dict[str, Any]:
     status, reason = status_of(study, case)
     return {
         "id": case,
         "role": role or None,
         "status": status,
         "reason": reason or None,
-        "predicted_quality": fused.facts["quality"] if fused and role != "atlas" else None,
-        "rule": fused.facts.get("rule") if fused else None,
+        "predicted_quality": final.facts["quality"] if final and role != "atlas" else None,
+        "rule": final.facts.get("rule") if final else None,
+        **({"agreement": final.facts.get("agreement") if final else None} if study.segments else {}),
         "flags": "; ".join(flags_of(study, case)) or None,
     }
 
 
-def _volume_rows(study: Study, case: str, fused: Record | None) -> list[dict[str, Any]]:
-    if fused is None:
+def _case_columns(study: Study) -> list[str]:
+    joint = JOINT_COLUMNS if study.segments else []
+    return [*CASE_COLUMNS[:-1], *joint, *CASE_COLUMNS[-1:]]
+
+
+def _volume_rows(study: Study, case: str, final: Record | None) -> list[dict[str, Any]]:
+    if final is None:
         return []
     return [
         {
@@ -222,17 +231,17 @@ def _volume_rows(study: Study, case: str, fused: Record | None) -> list[dict[str
             "label": int(label),
             "structure": structure_name(study, int(label)),
             "volume_mm3": volume,
-            "confidence": fused.facts["confidence"][label],
+            "confidence": final.facts["confidence"][label],
         }
-        for label, volume in sorted(fused.facts["volumes_mm3"].items(), key=lambda item: int(item[0]))
+        for label, volume in sorted(final.facts["volumes_mm3"].items(), key=lambda item: int(item[0]))
     ]
 
 
-def _atlas_rows(case: str, fused: Record | None) -> list[dict[str, Any]]:
-    if fused is None:
+def _atlas_rows(case: str, final: Record | None) -> list[dict[str, Any]]:
+    if final is None:
         return []
-    atlases = {name: dict(facts) for name, facts in fused.facts.get("atlases", {}).items()}
-    atlases |= {name: {"left_out": reason} for name, reason in fused.facts.get("rejected", {}).items()}
+    atlases = {name: dict(facts) for name, facts in final.facts.get("atlases", {}).items()}
+    atlases |= {name: {"left_out": reason} for name, reason in final.facts.get("rejected", {}).items()}
     return [{"id": case, "atlas": name, **atlases[name]} for name in sorted(atlases)]
 
 
