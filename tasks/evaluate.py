@@ -79,7 +79,8 @@ def evaluate_jobs(study: Study) -> list[EvaluateJob]:
             study.flag(case.id, "no true label")
             continue
         truth = study.truth.path(case.id)
-        segmentation = study.artifact("fuse", case.id, study.layout.segmentation(case.id))
+        stage = study.final_stage(case.id)
+        segmentation = study.artifact(stage, case.id, study.layout.segmentation(case.id))
         true = Artifact(truth, sha256_file(truth))
         driving = driving_label_map(study, case.id)
         jobs.append(EvaluateJob(case.id, study.call.output, "cpu", segmentation, true, driving, taught_by))

@@ -7,6 +7,7 @@ from prefect import task
 
 from covoxel.io import read_image, read_labels, read_transform
 from covoxel.io.atomic import write_bytes
+from covoxel.manifest import Record
 from covoxel.report import case_figures
 from covoxel.spatial import resample, resample_labels
 from tasks.job import Artifact, Job, Made, work
@@ -66,13 +67,13 @@ def figures(job: FiguresJob) -> Made:
 
 def figures_jobs(study: Study) -> list[FiguresJob]:
     """A job for each of the cases whose figures the report shows: those of lowest confidence first."""
-    done = [case.id for case in study.fixed if study.record("fuse", case.id)]
-    done.sort(key=lambda case: (study.records["fuse"][case].facts["quality"] or 0.0, case))
-    return [_job(study, case) for case in done[: study.call.settings.report.figures]]
+    finals = {case.id: record for case in study.fixed if (record := study.final(case.id))}
+    worst_first = sorted(finals, key=lambda case: (finals[case].facts["quality"] or 0.0, case))
+    return [_job(study, case, finals[case]) for case in worst_first[: study.call.settings.report.figures]]
 
 
-def _job(study: Study, case: str) -> FiguresJob:
-    layout, atlases = study.layout, study.records["fuse"][case].facts["atlases"]
+def _job(study: Study, case: str, final: Record) -> FiguresJob:
+    layout, atlases = study.layout, final.facts["atlases"]
     likeness = {name: -2.0 if facts["likeness"] is None else facts["likeness"] for name, facts in atlases.items()}
     atlas = max(sorted(likeness), key=lambda name: likeness[name])
     return FiguresJob(
@@ -80,8 +81,8 @@ def _job(study: Study, case: str) -> FiguresJob:
         study.call.output,
         "cpu",
         fixed=study.artifact("preprocess", case, layout.preprocessed(case)),
-        segmentation=study.artifact("fuse", case, layout.segmentation(case)),
-        confidence=study.artifact("fuse", case, layout.confidence(case)),
+        segmentation=study.artifact(final.stage, case, layout.segmentation(case)),
+        confidence=study.artifact(final.stage, case, layout.confidence(case)),
         moving=study.artifact("preprocess", atlas, layout.preprocessed(atlas)),
         transform=study.artifact("register", case, layout.transform(case, atlas)),
     )

@@ -13,8 +13,7 @@ from covoxel.fusion import Evidence, Fused
 from covoxel.fusion.atlas_choice import agreements
 from covoxel.fusion.candidates import candidates
 from covoxel.fusion.choice import Selector
-from covoxel.io import read_labels, write_image, write_labels
-from covoxel.metrics import volumes_mm3
+from covoxel.io import read_labels
 from covoxel.preprocessing import restore_labels, restore_map
 from covoxel.spatial import Image
 from data_catalog.files import load_image
@@ -23,8 +22,10 @@ from tasks.candidates import rules_of, voters
 from tasks.choose import kept_atlases
 from tasks.evidence import CaseFiles, case_files, read_evidence
 from tasks.job import Artifact, Job, Made, number, work
+from tasks.layout import Layout
 from tasks.learn import learnt_parameters, trust_of
 from tasks.options import TASK_OPTIONS
+from tasks.results import result_facts, write_result
 from tasks.settings import AtlasSettings, FuseSettings
 from tasks.study import Study
 
@@ -49,6 +50,8 @@ class FuseJob(Job):
         Raw data parameter of each atlas; empty where none were learnt.
     left_out
         Why an atlas was not brought onto the case, by id.
+    apart
+        Whether the label map is kept in `work`, and is not the case's segmentation yet.
     """
 
     stage = "fuse"
@@ -61,6 +64,7 @@ class FuseJob(Job):
         "covoxel.fusion",
         "tasks.evidence",
         "tasks.candidates",
+        "tasks.results",
         "tasks.fuse",
     )
 
@@ -71,6 +75,7 @@ class FuseJob(Job):
     judge: Mapping[str, Any]
     learnt: Mapping[str, float]
     left_out: Mapping[str, str]
+    apart: bool = False
 
     def inputs(self) -> Mapping[str, str]:
         """SHA-256 of everything that is read, by name."""
@@ -83,7 +88,13 @@ class FuseJob(Job):
             "judge": dict(self.judge),
             "learnt": dict(self.learnt),
             "left_out": dict(self.left_out),
+            **({"apart": True} if self.apart else {}),
         }
+
+    @property
+    def places(self) -> tuple[Path, Path]:
+        """Where label map and confidence are written."""
+        return fused_places(self.layout, self.case, self.apart)
 
 
 @dataclass(frozen=True)
@@ -91,7 +102,7 @@ class KeepJob(Job):
     """An atlas, whose own label map is its segmentation."""
 
     stage = "fuse"
-    code = ("covoxel.io", "covoxel.metrics.volumes", "tasks.fuse")
+    code = ("covoxel.io", "covoxel.metrics.volumes", "tasks.results", "tasks.fuse")
 
     label: Artifact
 
@@ -117,7 +128,8 @@ def fuse(job: FuseJob) -> Made:
         "atlases": _atlas_facts(evidence, choice.kept, selected.fused, job.learnt),
         "rejected": dict(job.left_out) | choice.rejected,
     }
-    return Made(_write(job, label_map, confidence), _facts(label_map, confidence, evidence.values.tolist()) | facts)
+    outputs = write_result(label_map, confidence, job.places)
+    return Made(outputs, result_facts(label_map, confidence, evidence.values.tolist()) | facts)
 
 
 @task(task_run_name="keep the label of {job.case}", **TASK_OPTIONS)
@@ -127,7 +139,15 @@ def keep(job: KeepJob) -> Made:
     label_map = read_labels(job.label.path)
     confidence = Image(torch.ones(label_map.grid.shape), label_map.grid)
     values = torch.unique(label_map.data).tolist()
-    return Made(_write(job, label_map, confidence), _facts(label_map, confidence, values))
+    outputs = write_result(label_map, confidence, fused_places(job.layout, job.case, apart=False))
+    return Made(outputs, result_facts(label_map, confidence, values))
+
+
+def fused_places(layout: Layout, case: str, apart: bool) -> tuple[Path, Path]:
+    """Where the fused label map of a case and its confidence lie."""
+    if apart:
+        return layout.fused(case), layout.fused_confidence(case)
+    return layout.segmentation(case), layout.confidence(case)
 
 
 def fuse_jobs(study: Study) -> list[FuseJob]:
@@ -150,6 +170,7 @@ def fuse_jobs(study: Study) -> list[FuseJob]:
                 judge=selector.to_json(),
                 learnt=learnt_parameters(study, case.id),
                 left_out={} if chosen is None else chosen.facts["rejected"],
+                apart=study.fuses_apart,
             )
         )
     return jobs
@@ -194,23 +215,3 @@ def _atlas_facts(
 def _correlation(a: Tensor, b: Tensor) -> float:
     a, b = a.double() - a.double().mean(), b.double() - b.double().mean()
     return float((a * b).sum() / (a.square().sum() * b.square().sum()).sqrt())
-
-
-def _facts(label_map: Image, confidence: Image, values: list[int]) -> dict[str, Any]:
-    inside = label_map.data != 0
-    structures = [value for value in values if value != 0]
-    volumes = volumes_mm3(label_map, structures)
-    certain = {value: confidence.data[label_map.data == value].double() for value in structures}
-    return {
-        "certainty": number(float(confidence.data[inside].double().mean())),
-        "ndim": label_map.grid.ndim,
-        "volumes_mm3": {str(value): volumes[value] for value in structures},
-        "confidence": {str(value): number(float(voxels.mean())) for value, voxels in certain.items()},
-    }
-
-
-def _write(job: Job, label_map: Image, confidence: Image) -> list[Path]:
-    outputs = [job.layout.segmentation(job.case), job.layout.confidence(job.case)]
-    write_labels(outputs[0], label_map)
-    write_image(outputs[1], confidence)
-    return outputs

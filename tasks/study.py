@@ -157,6 +157,15 @@ class Study:
         """Record of a case in this run."""
         return self.records.get(stage, {}).get(case)
 
+    def final_stage(self, case: str) -> str:
+        """Stage that makes the segmentation of a case: its fusion, or the choice among candidates."""
+        is_atlas = any(atlas.id == case for atlas in self.cohort.atlases)
+        return "decide" if self.segments and not is_atlas else "fuse"
+
+    def final(self, case: str) -> Record | None:
+        """Record of the segmentation of a case in this run."""
+        return self.record(self.final_stage(case), case)
+
     def artifact(self, stage: str, case: str, path: Path) -> Artifact:
         """A file that a stage made of a case in this run, with its hash."""
         return Artifact(path, self.records[stage][case].outputs[path.relative_to(self.call.output).as_posix()])

@@ -197,11 +197,11 @@ def test_bad_cases_are_set_aside_with_a_sentence_and_the_others_are_done(
 def test_a_full_disk_fails_one_case_with_a_sentence_and_a_rerun_heals_it(
     invoke: Invoke, make_cohort: MakeCohort, quick_settings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import tasks.fuse
+    import tasks.results
     import tasks.summary
 
     cohort, output = make_cohort(cases=4), tmp_path / "out"
-    write = tasks.fuse.write_labels
+    write = tasks.results.write_labels
 
     def full(path: Path, image: Image) -> None:
         if path.name.startswith("c3"):
@@ -209,7 +209,7 @@ def test_a_full_disk_fails_one_case_with_a_sentence_and_a_rerun_heals_it(
         write(path, image)
 
     with monkeypatch.context() as patch:
-        patch.setattr(tasks.fuse, "write_labels", full)
+        patch.setattr(tasks.results, "write_labels", full)
         status, text, _ = invoke(*few_shot(cohort, output, quick_settings))
     assert status == 3
     assert "3 done, 1 failed" in text
