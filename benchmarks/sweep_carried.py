@@ -14,11 +14,11 @@ from benchmarks.fusion_jobs import Workers
 from benchmarks.league_methods import LABELLER
 from benchmarks.measure import Stopwatch
 from benchmarks.sweep_plan import Draw
-from benchmarks.sweep_scores import CaseScore, score_of
+from benchmarks.sweep_scores import CaseScore, PairScore, score_of, score_pair
 from covoxel.fusion import Evidence, fuse, gather_evidence
 from covoxel.io import sha256_file, sha256_json, write_image, write_json, write_labels
 from covoxel.registration import register
-from covoxel.spatial import Image
+from covoxel.spatial import Image, Transform
 
 RULES = (LABELLER, "joint_label_fusion")
 _CODE = ("registration", "spatial", "losses", "preprocessing", "fusion")
@@ -54,8 +54,11 @@ def fused_folder(work: Path, cohort: Cohort, atlases: Sequence[str]) -> Path:
         *(cohort.source / "labels" / f"{atlas}.nii.gz" for atlas in atlases),
     ]
     data = {str(file.relative_to(cohort.source)): sha256_file(file) for file in files}
-    own = [hashlib.sha256((ROOT / "benchmarks" / name).read_bytes()).hexdigest() for name in _SOURCES]
-    return work / f"fused-{len(atlases)}-{sha256_json([list(atlases), data, code_digest(_CODE), own])[:10]}"
+    return work / f"fused-{len(atlases)}-{sha256_json([list(atlases), data, code_digest(_CODE), _own()])[:10]}"
+
+
+def _own() -> list[str]:
+    return [hashlib.sha256((ROOT / "benchmarks" / name).read_bytes()).hexdigest() for name in _SOURCES]
 
 
 def fuse_all(cohort: Cohort, cases: Sequence[str], draws: Sequence[Draw], work: Path, workers: Workers) -> list[Path]:
@@ -74,7 +77,7 @@ def fuse_all(cohort: Cohort, cases: Sequence[str], draws: Sequence[Draw], work: 
 
 def fuse_to_teach(job: CarriedJob) -> None:
     """Write label map and confidence of one case for each set, on the grid of its image, then the seconds of it."""
-    evidence, seconds = _evidence(job)
+    evidence, _, seconds = _evidence(job)
     grid = job.cohort.image(job.case).grid
     for atlases, folder in zip(job.sets, job.folders, strict=True):
         with Stopwatch() as watch:
@@ -85,29 +88,40 @@ def fuse_to_teach(job: CarriedJob) -> None:
         write_json(seconds_file(folder, job.case), {"seconds": share * seconds + watch.seconds})
 
 
-def score_carried(job: CarriedJob) -> list[dict[str, CaseScore]]:
-    """Of each set the score of each of `RULES`; the truth is looked at when all labels are there."""
-    evidence, _ = _evidence(job)
-    label_maps = [
-        {rule: fuse(rule, _of(evidence, job.cohort, atlases)).label_map for rule in RULES} for atlases in job.sets
-    ]
-    spacing_mm = job.cohort.image(job.case).grid.spacing_mm.tolist()
-    truth = job.cohort.truth(job.case)
-    return [
-        {rule: score_of(job.case, label_map, truth, spacing_mm) for rule, label_map in found.items()}
-        for found in label_maps
-    ]
+@dataclass(frozen=True)
+class Carried:
+    """Scores of one case: of each set of atlases by each of `RULES`, and of every atlas alone."""
+
+    fused: tuple[dict[str, CaseScore], ...]
+    pairs: tuple[PairScore, ...]
 
 
-def _evidence(job: CarriedJob) -> tuple[Evidence, float]:
+def score_carried(job: CarriedJob) -> Carried:
+    """Label one case from each set of atlases; the truth is looked at when all labels are there."""
+    cohort = job.cohort
+    evidence, transforms, _ = _evidence(job)
+    found = [{rule: fuse(rule, _of(evidence, cohort, atlases)).label_map for rule in RULES} for atlases in job.sets]
+    truth = cohort.label_map(job.case)
+    fused = tuple({rule: score_of(job.case, label_map, truth) for rule, label_map in own.items()} for own in found)
+    named = zip(cohort.atlases, transforms, strict=True)
+    return Carried(fused, tuple(score_pair(job.case, a, t, cohort.label_map(a), truth) for a, t in named))
+
+
+def scores_key(cohort: Cohort, draws: Sequence[Draw]) -> str:
+    """Eight letters that change with the atlases, the cases and the code."""
+    sets = [draw.atlases for draw in draws]
+    return sha256_json([cohort.atlases, cohort.cases, sets, code_digest((*_CODE, "metrics")), _own()])[:8]
+
+
+def _evidence(job: CarriedJob) -> tuple[Evidence, list[Transform], float]:
     """What the atlases of all sets say, in the order of the cohort, and the seconds of bringing them there."""
     cohort = job.cohort
     fixed, moving = cohort.image(job.case), [cohort.image(atlas) for atlas in cohort.atlases]
+    label_maps = [cohort.label_map(atlas) for atlas in cohort.atlases]
     with Stopwatch() as watch:
         transforms = register(ENGINE, fixed, moving)
-        label_maps = [cohort.label_map(atlas) for atlas in cohort.atlases]
         evidence = gather_evidence(fixed, moving, label_maps, transforms)
-    return evidence, watch.seconds
+    return evidence, transforms, watch.seconds
 
 
 def _of(evidence: Evidence, cohort: Cohort, atlases: Sequence[str]) -> Evidence:

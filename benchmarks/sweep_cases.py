@@ -3,13 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.fusion_evidence import STRUCTURES, Cohort
+from benchmarks.fusion_evidence import Cohort
 from benchmarks.sweep_carried import confidence_file, label_file
 from covoxel.io import read_image, read_labels
 from covoxel.training.joint import FusedLabels
 from covoxel.training.registration import Frame, TrainingCase, frame_of, prepare
-
-VALUES = (0, *STRUCTURES)
 
 
 def cases_of(cohort: Cohort) -> tuple[list[TrainingCase], Frame]:

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from benchmarks.fusion_evidence import STRUCTURES
 from benchmarks.fusion_scores import interval
-from benchmarks.league_scoring import CaseScore as PairScores
 from benchmarks.sweep_plan import (
     CROSS_STITCH,
     DEEPATLAS,
@@ -20,7 +19,7 @@ from benchmarks.sweep_plan import (
     TWO_PATHS,
     Draw,
 )
-from benchmarks.sweep_scores import CaseScore, dice_of
+from benchmarks.sweep_scores import CaseScore, PairScore, dice_of
 from covoxel.metrics import summarise
 from covoxel.training.joint.alarm import interval as student
 
@@ -67,16 +66,16 @@ class Result:
     minutes: float = float("nan")
     steps: Mapping[str, int] = field(default_factory=dict)
     others: Mapping[str, tuple[CaseScore, ...]] = field(default_factory=dict)
-    pairs: tuple[PairScores, ...] = ()
-    unsupervised: tuple[PairScores, ...] = ()
+    pairs: tuple[PairScore, ...] = ()
+    unsupervised: tuple[PairScore, ...] = ()
     stitches: Mapping[str, float] = field(default_factory=dict)
 
 
 def row_of(result: Result, seed: int) -> dict[str, object]:
     """One row of the first table; the interval draws cases."""
-    values = dice_of(result.scores)
+    structures = dice_of(result.scores)
+    values = structures.mean(1)
     tails, (low, high) = summarise(values), interval(values, seed)
-    structures = np.array([score.dice for score in result.scores])
     row: dict[str, object] = {"labels": result.draw.labels, "draw": result.draw.number, "method": result.method}
     row |= {"dice": tails.mean, "low": low, "high": high}
     row |= {name: structures[:, i].mean() for i, name in enumerate(STRUCTURES.values())}
@@ -91,20 +90,14 @@ def _of_pairs(result: Result) -> dict[str, object]:
     """Columns about transforms: means over all pairs."""
     row: dict[str, object] = {}
     if result.pairs:
-        pairs = [pair for case in result.pairs for pair in case.pairs]
-        row["registration_dice"] = float(pair_dice(result.pairs).mean())
+        row["registration_dice"] = float(dice_of(result.pairs).mean())
         row |= {
-            name: fmean(getattr(pair, name) for pair in pairs)
+            name: fmean(getattr(pair, name) for pair in result.pairs)
             for name in ("ndv_percent", "folds_percent", "sd_log_jacobian")
         }
     if result.unsupervised:
-        row["unsupervised_dice"] = float(pair_dice(result.unsupervised).mean())
+        row["unsupervised_dice"] = float(dice_of(result.unsupervised).mean())
     return row
-
-
-def pair_dice(scores: Sequence[PairScores]) -> NDArray[np.float64]:
-    """Single-atlas Dice of each case, mean over atlases and structures, `(case,)`."""
-    return np.array([np.mean([pair.dice for pair in case.pairs]) for case in scores])
 
 
 def differences(results: Sequence[Result]) -> list[dict[str, object]]:
@@ -118,7 +111,8 @@ def differences(results: Sequence[Result]) -> list[dict[str, object]]:
         for first, second in PAIRED:
             draws = sorted(draw for method, draw in own if method == first and (second, draw) in own)
             if draws:
-                gains = np.mean([_gains(own[first, draw].scores, own[second, draw].scores) for draw in draws], axis=0)
+                pairs = [(own[first, draw].scores, own[second, draw].scores) for draw in draws]
+                gains = np.mean([dice_of(one) - dice_of(other) for one, other in pairs], axis=0)
                 rows += _rows(labels, f"{first} - {second}", gains, len(draws))
         rows += _registration_rows(labels, own)
     return rows
@@ -130,7 +124,7 @@ def _registration_rows(labels: int, own: Mapping[tuple[str, int], Result]) -> li
     for method in METHODS:
         found = [r for (name, _), r in own.items() if name == method and r.pairs and r.unsupervised]
         if found:
-            gains = np.mean([_pair_gains(result) for result in found], axis=0)
+            gains = np.mean([dice_of(r.pairs) - dice_of(r.unsupervised) for r in found], axis=0)
             rows += _rows(labels, f"registration of {method} - unsupervised", gains, len(found))
     return rows
 
@@ -144,19 +138,6 @@ def _rows(labels: int, what: str, gains: NDArray[np.float64], draws: int) -> lis
         found = {"difference": float(values.mean()), "low": low, "high": high}
         rows.append({"labels": labels, "comparison": what, "structure": name, **found, "draws": draws})
     return rows
-
-
-def _gains(first: Sequence[CaseScore], second: Sequence[CaseScore]) -> NDArray[np.float64]:
-    """Differences of Dice `(case, structure)`, in the order of the cases."""
-    return np.array([np.subtract(one.dice, other.dice) for one, other in zip(first, second, strict=True)])
-
-
-def _pair_gains(result: Result) -> NDArray[np.float64]:
-    ours, theirs = (
-        np.array([np.mean([pair.dice for pair in case.pairs], axis=0) for case in scores])
-        for scores in (result.pairs, result.unsupervised)
-    )
-    return np.asarray(ours - theirs)
 
 
 COLUMNS = {
