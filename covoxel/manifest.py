@@ -139,7 +139,8 @@ class Manifest:
 
     def cases(self, stage: str) -> list[str]:
         """Ids of the cases that have a record of a stage, sorted."""
-        return sorted(path.name.removesuffix(".json") for path in self.path(stage, "x").parent.glob("*.json"))
+        files = self.path(stage, "x").parent.glob("[!.]*.json")  # one that starts with a dot is not finished
+        return sorted(path.name.removesuffix(".json") for path in files)
 
     def hash_outputs(self, paths: Sequence[Path]) -> dict[str, str]:
         """SHA-256 of files in the output folder, by relative path, as a record holds them."""

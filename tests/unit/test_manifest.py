@@ -33,6 +33,8 @@ def test_a_record_comes_back_as_it_was_written(manifest: Manifest) -> None:
     assert record.facts["quality"] == 0.1 + 0.2
     assert record.outputs.keys() == {"segmentations/c1.nii.gz"}
     assert manifest.cases("fuse") == ["c1"]
+    (manifest.path("fuse", "c1").parent / ".tmp-1-2-3.json").write_text("{")
+    assert manifest.cases("fuse") == ["c1"], "what is not written to its end is no record"
 
 
 @pytest.mark.parametrize(
