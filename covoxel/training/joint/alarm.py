@@ -26,7 +26,7 @@ CATASTROPHE = 0.05
 """The same of agreement with fused labels, from which a good network may differ a little more than a poor one."""
 CONFIDENCE = 0.95
 """Of the intervals."""
-CONFIDENT = 0.9
+CONFIDENT = 0.7
 """Fused labels are compared where they are trusted as much as that."""
 
 Use = Literal["joint", "separate"]

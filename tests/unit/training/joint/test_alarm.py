@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 from torch import Tensor, nn
 
-from covoxel.training.joint import compare, folds, score
+from covoxel.training.joint import FusedLabels, compare, folds, score, score_against_fused
 from covoxel.training.joint.alarm import interval
 from covoxel.training.registration import TrainingCase
 from tests.unit.training.joint.toys import cases
@@ -98,3 +98,61 @@ def test_folds_hold_out_every_labelled_subject_once() -> None:
     }  # fmt: skip
     with pytest.raises(ValueError, match="from 2 to the labelled subjects, 3, got 4"):
         list(folds(people, 4))
+
+
+# Fused labels
+
+
+class Says(nn.Module):
+    """Label 1 at fixed places, whatever the image."""
+
+    def __init__(self, *places: int) -> None:
+        super().__init__()
+        self.places = list(places)
+
+    def forward(self, image: Tensor) -> Tensor:
+        said = torch.zeros(1, 3, 1, 8)
+        said[0, 0], said[0, 1, 0, self.places] = 1, 2
+        return said
+
+
+def row(name: str) -> TrainingCase:
+    mask = torch.tensor([[True] * 7 + [False]])
+    return TrainingCase(name, torch.zeros(1, 8), mask)
+
+
+def test_agreement_with_fused_labels_is_dice_where_they_are_sure() -> None:
+    """Three voxels are said, of the sure ones four are of label 1 and two of these are said: 2 * 2 / (2 + 4)."""
+    labels = torch.tensor([[0, 1, 1, 1, 1, 0, 1, 1]])
+    confidence = torch.tensor([[0.2, 0.9, 0.7, 0.8, 0.1, 1, 1, 1]])
+    soft = torch.stack([1 - 0.8 * labels, 0.8 * labels, torch.zeros(1, 8)])
+    fused = {"hard": FusedLabels(labels, confidence), "soft": FusedLabels(soft, confidence)}
+    found = score_against_fused(Says(0, 1, 2), [row("none"), row("hard"), row("soft")], fused, 3)
+    assert found.index.tolist() == ["hard", "soft"]
+    assert found[1].tolist() == pytest.approx([2 * 2 / (2 + 4)] * 2)
+    assert found[2].isna().all()
+    stricter = score_against_fused(Says(0, 1, 2), [row("hard")], fused, 3, confident=0.85)
+    assert stricter[1].item() == pytest.approx(2 * 1 / (1 + 2))
+    everywhere = score_against_fused(Says(0, 1, 2), [row("hard")], {"hard": FusedLabels(labels)}, 3)
+    assert everywhere[1].item() == pytest.approx(2 * 2 / (3 + 5))
+
+
+def test_fused_labels_that_are_nowhere_sure_or_do_not_fit_say_nothing() -> None:
+    unsure = {"a": FusedLabels(torch.ones(1, 8, dtype=torch.int64), torch.zeros(1, 8))}
+    found = score_against_fused(Says(1), [row("a")], unsure, 3)
+    assert found.isna().all(axis=None)
+    (verdict, _) = compare(found, found, names={1: "amygdala"}, truth="fused")
+    assert verdict.sentence == "amygdala: no fused label is sure of it, joint training was not checked and is used"
+    with pytest.raises(ValueError, match=r"case a: fused labels must have shape \(1, 8\), got \(8,\)"):
+        score_against_fused(Says(1), [row("a")], {"a": FusedLabels(torch.ones(8, dtype=torch.int64))}, 3)
+
+
+def test_fused_labels_see_a_catastrophe_and_no_small_harm_however_sure() -> None:
+    for loss, use in ((0.03, "joint"), (0.06, "separate")):
+        (verdict,) = compare(SEPARATE[[1]] - loss, SEPARATE[[1]], truth="fused")
+        assert verdict.high < 0
+        assert verdict.use == use
+    assert f"agreement with fused labels -0.060 (95% interval {verdict.low:+.3f} to" in verdict.sentence
+    assert " on 4 cases: joint training hurts" in verdict.sentence
+    (strict,) = compare(SEPARATE[[1]] - 0.03, SEPARATE[[1]], truth="fused", tolerance=0.02)
+    assert strict.alarming
