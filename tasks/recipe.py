@@ -11,6 +11,7 @@ from covoxel.losses.base import AFFINE_REGULARISERS, CONSISTENCY, LABEL_LOSSES, 
 from covoxel.training.registration.recipe import PairKind, Recipe
 from data_catalog import Case
 from nets.registration import REGISTRATION_NETS, RegistrationNet
+from nets.segmentation import SEGMENTATION_NETS
 from tasks.call import CallError
 from tasks.components import check_named, option_of
 from tasks.recipe_files import find_recipe, recipe_names
@@ -19,8 +20,14 @@ from tasks.settings import SettingsError
 
 N = TypeVar("N")
 
-_NESTED = {"stage": "stage_settings", "affine": "affine_settings"}
-"""Settings of a network that name another network, and those that hold its settings."""
+_NESTED: Mapping[str, Mapping[str, Callable[..., Any]]] = {
+    "stage": REGISTRATION_NETS,
+    "affine": REGISTRATION_NETS,
+    "registration": REGISTRATION_NETS,
+    "segmentation": SEGMENTATION_NETS,
+    "transformer": SEGMENTATION_NETS,
+}
+"""Settings of a network that name another network, whose own settings are in `…_settings`, and where these are."""
 
 
 def load_recipe(path: Path) -> Recipe:
@@ -93,7 +100,8 @@ def check_recipe(recipe: Recipe, source: str) -> None:
     SettingsError
         As for `load_recipe`.
     """
-    _check_network(recipe.network, recipe.network_settings, f"{source}: network", f"{source}: in network_settings")
+    name, settings = recipe.network, recipe.network_settings
+    check_network(REGISTRATION_NETS, name, settings, f"{source}: network", f"{source}: in network_settings")
     check_term(SIMILARITIES, recipe.similarity, f"{source}: similarity")
     check_term(LABEL_LOSSES, recipe.labels, f"{source}: labels")
     for key, registry in (
@@ -139,18 +147,37 @@ def check_pairs(name: str, pairs: PairKind, cases: Sequence[Case]) -> None:
         raise CallError(f"recipe {name} registers two subjects, and there is only one to train on")
 
 
-def _check_network(name: str, settings: Mapping[str, Any], name_at: str, settings_at: str) -> None:
-    check_named(REGISTRATION_NETS, name, settings, name_at, f"{settings_at} of {name}")
-    for key, options in _NESTED.items():
-        nested = option_of(REGISTRATION_NETS[name], settings, key)
+def check_network(
+    registry: Mapping[str, Callable[..., Any]], name: str, settings: Mapping[str, Any], name_at: str, settings_at: str
+) -> None:
+    """Refuse a network that there is not, or that does not take these settings, and the same of those it is made of.
+
+    Parameters
+    ----------
+    registry
+        Where it is looked up.
+    name, settings
+        What is asked for.
+    name_at, settings_at
+        Where it is asked for, for error messages.
+
+    Raises
+    ------
+    SettingsError
+        As for `tasks.components.check_named`.
+    """
+    check_named(registry, name, settings, name_at, f"{settings_at} of {name}")
+    for key, nets in _NESTED.items():
+        nested = option_of(registry[name], settings, key)
         if isinstance(nested, str):
-            own = settings.get(options) or {}
-            _check_network(nested, own, f"{settings_at}: {key}", f"{settings_at}.{options}")
+            own = settings.get(f"{key}_settings") or {}
+            check_network(nets, nested, own, f"{settings_at}: {key}", f"{settings_at}.{key}_settings")
 
 
 __all__ = [
     "build_network",
     "check_cases",
+    "check_network",
     "check_pairs",
     "check_recipe",
     "drawn",

@@ -9,12 +9,11 @@ from pathlib import Path
 import torch
 
 from covoxel.manifest import FolderLock, FolderLockedError, Manifest, Record
-from covoxel.training.joint import JointRecipe
 from covoxel.training.registration import Recipe
 from data_catalog import Case, Cohort, CohortError, EvaluationLabels, open_cohort
 from tasks.call import Call, CallError
 from tasks.job import Artifact
-from tasks.joint_recipe import alignment_of, load_joint_recipe, uses_fused
+from tasks.joint_recipe import AnyJointRecipe, load_joint_recipe, uses_fused
 from tasks.last_call import remember_call
 from tasks.layout import Layout
 from tasks.recipe import load_recipe
@@ -121,7 +120,7 @@ class Study:
         """How the recipe of a training wants images laid on one another; None without a training."""
         if self.recipe is not None:
             return self.recipe.alignment
-        return None if self.joint_recipe is None else alignment_of(self.joint_recipe)
+        return None if self.joint_recipe is None else self.joint_recipe.registration.alignment
 
     @property
     def teaches_fused(self) -> bool:
@@ -271,7 +270,7 @@ def _recipe(call: Call) -> Recipe | None:
     return load_recipe(find_recipe(call.recipe)) if call.recipe is not None and call.trains == "registration" else None
 
 
-def _joint_recipe(call: Call) -> JointRecipe | None:
+def _joint_recipe(call: Call) -> AnyJointRecipe | None:
     """What networks are trained by jointly, to be kept or to segment with."""
     segment = call.settings.segment
     if call.recipe is not None:
