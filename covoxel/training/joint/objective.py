@@ -84,7 +84,7 @@ class RegistrationObjective:
 
     def compared(self, true: int) -> bool:
         """Whether labels are compared of a pair with so many true ones."""
-        return self.recipe.predicted_pairs or true > 0
+        return self.recipe.registration.labels.weight > 0 and (self.recipe.predicted_pairs or true > 0)
 
     def _filled(self, pairs: JointPairs) -> Pairs:
         """The pairs with labels on both sides."""

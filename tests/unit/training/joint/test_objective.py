@@ -1,6 +1,7 @@
 """The four cases, worked out by hand on one row of six voxels, and who gets a gradient in each."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -189,6 +190,15 @@ def test_a_pair_without_a_true_label_can_be_left_to_its_images() -> None:
     assert segmenter.asked == 2
     with pytest.raises(ValueError, match=r"true labels must come first, got \[0, 2\]"):
         of_registration(four([(False, False), (True, True)]), how(predicted_pairs=False))
+
+
+def test_labels_of_no_weight_are_asked_of_nobody() -> None:
+    recipe = how()
+    parts, segmenter, _ = of_registration(
+        four(), replace(recipe, registration=replace(recipe.registration, labels=Term("soft_dice", 0.0)))
+    )
+    assert "labels" not in parts
+    assert segmenter.asked == 0
 
 
 # Structures that are not known
