@@ -116,9 +116,9 @@ def calibrate_jobs(study: Study) -> list[CalibrateJob]:
     return jobs
 
 
-def selector_of(study: Study) -> Selector:
-    """What all atlases taught about the rules."""
-    return Selector.fit(_facts(study))
+def selector_of(study: Study, *, without: str | None = None) -> Selector:
+    """What all atlases taught about the rules; all but one, where that one is a case itself."""
+    return Selector.fit(fact for fact in _facts(study) if fact.case != without)
 
 
 def leave_one_out(study: Study) -> list[tuple[Fact, float]]:

@@ -55,6 +55,14 @@ class Layout:
         """Voxelwise confidence, 0 to 1, of what the network said."""
         return self.output / "work" / "joint" / f"{case}_confidence.nii.gz"
 
+    def both_segmentation(self, case: str) -> Path:
+        """Label map of a case that is the most probable one of fusion and network together."""
+        return self.output / "work" / "both" / f"{case}.nii.gz"
+
+    def both_confidence(self, case: str) -> Path:
+        """Voxelwise confidence, 0 to 1, of that label map."""
+        return self.output / "work" / "both" / f"{case}_confidence.nii.gz"
+
     def model(self, name: str) -> Path:
         """Folder of what was trained: weights and the settings that made them."""
         return self.output / "models" / name
