@@ -9,10 +9,12 @@ from prefect import task
 from covoxel.io import read_labels, sha256_file, sha256_json
 from covoxel.metrics import dice
 from tasks.job import Artifact, Job, Made, number, work
+from tasks.joint_facts import joint_facts
 from tasks.models import labels_that_taught
 from tasks.options import TASK_OPTIONS
 from tasks.register import driving_label_map
 from tasks.same_labels import LabelContent, content_of, same_labels
+from tasks.segment import model_folder
 from tasks.study import Study
 
 
@@ -28,6 +30,8 @@ class EvaluateJob(Job):
         The label map that drove the registrations of the case, if one did.
     taught_by
         The label maps that the network which registered has learnt from.
+    taught_segmenter
+        Those that the network which segments has learnt from.
     """
 
     stage = "evaluate"
@@ -37,6 +41,7 @@ class EvaluateJob(Job):
     truth: Artifact
     driving: Artifact | None = None
     taught_by: tuple[LabelContent, ...] = ()
+    taught_segmenter: tuple[LabelContent, ...] = ()
 
     vital = False
 
@@ -45,8 +50,9 @@ class EvaluateJob(Job):
         inputs = {"segmentation": self.segmentation.sha256, "truth": self.truth.sha256}
         if self.driving is not None:
             inputs["driving"] = self.driving.sha256
-        if self.taught_by:
-            inputs["taught_by"] = sha256_json([label_map.plain() for label_map in self.taught_by])
+        for name, label_maps in (("taught_by", self.taught_by), ("taught_segmenter", self.taught_segmenter)):
+            if label_maps:
+                inputs[name] = sha256_json([label_map.plain() for label_map in label_maps])
         return inputs
 
 
@@ -58,8 +64,9 @@ def evaluate(job: EvaluateJob) -> Made:
     if job.driving is not None and same_labels(read_labels(job.driving.path), truth):
         raise ValueError("its true label drove its registration and cannot score it")
     true = content_of(truth)
-    if any(true.same(label_map) for label_map in job.taught_by):
-        raise ValueError("its true label trained the network that registered it and cannot score it")
+    for does, label_maps in (("registered", job.taught_by), ("segmented", job.taught_segmenter)):
+        if any(true.same(label_map) for label_map in label_maps):
+            raise ValueError(f"its true label trained the network that {does} it and cannot score it")
     if not found.grid.isclose(truth.grid, 0.05 * float(found.grid.spacing_mm.min())):
         raise ValueError(
             f"{job.truth.path.name}: the true label lies on another grid than the image "
@@ -72,8 +79,9 @@ def evaluate(job: EvaluateJob) -> Made:
 
 def evaluate_jobs(study: Study) -> list[EvaluateJob]:
     """A job for each segmented case that is no atlas and has a true label."""
-    jobs, network = [], study.call.settings.register_.model
+    jobs, network, segmenter = [], study.call.settings.register_.model, model_folder(study)
     taught_by = () if network is None else labels_that_taught(network)
+    taught_segmenter = () if segmenter is None else joint_facts(segmenter).taught_by
     for case in study.fixed if study.truth is not None else ():
         if study.truth is None or case.id not in study.truth:
             study.flag(case.id, "no true label")
@@ -83,5 +91,7 @@ def evaluate_jobs(study: Study) -> list[EvaluateJob]:
         segmentation = study.artifact(stage, case.id, study.layout.segmentation(case.id))
         true = Artifact(truth, sha256_file(truth))
         driving = driving_label_map(study, case.id)
-        jobs.append(EvaluateJob(case.id, study.call.output, "cpu", segmentation, true, driving, taught_by))
+        jobs.append(
+            EvaluateJob(case.id, study.call.output, "cpu", segmentation, true, driving, taught_by, taught_segmenter)
+        )
     return jobs
