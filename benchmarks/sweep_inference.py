@@ -11,14 +11,15 @@ import torch
 from benchmarks.common import ROOT
 from benchmarks.fusion_evidence import Cohort, code_digest
 from benchmarks.fusion_jobs import Workers
+from benchmarks.sweep_ground import Atlases, Networks
 from benchmarks.sweep_job import SweepJob, recipe_of
-from benchmarks.sweep_networks import Atlases, Networks, load_networks
+from benchmarks.sweep_networks import load_networks
 from benchmarks.sweep_scores import CaseScore, PairScore, keep, kept, score_of, score_pair
 from benchmarks.sweep_training import Training
 from covoxel.io import sha256_file, sha256_json
 
 _CODE = ("registration", "segmentation", "spatial", "preprocessing", "metrics")
-_SOURCES = ("sweep_inference.py", "sweep_networks.py", "sweep_one_network.py", "sweep_scores.py")
+_SOURCES = ("sweep_inference.py", "sweep_one_network.py", "sweep_two_networks.py", "sweep_scores.py")
 
 
 @dataclass(frozen=True)

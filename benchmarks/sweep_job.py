@@ -8,7 +8,7 @@ from typing import Any
 from benchmarks.common import ROOT
 from benchmarks.fusion_evidence import Cohort
 from benchmarks.sweep_cases import cases_of, fused_labels
-from benchmarks.sweep_networks import Ground
+from benchmarks.sweep_ground import Ground
 from benchmarks.sweep_plan import DEEPATLAS, DEEPATLAS_FUSED, ONE_NETWORK, SEGMENTATION
 from benchmarks.sweep_recipes import (
     AnyRecipe,

@@ -7,17 +7,16 @@ from functools import singledispatch
 from benchmarks.league_training import with_steps
 from benchmarks.sweep_plan import DEEPATLAS, SEGMENTATION
 from covoxel.training.joint import JointRecipe
-from covoxel.training.joint_net.recipe import JointNetRecipe
+from covoxel.training.joint_net import JointNetRecipe
 from covoxel.training.registration import Recipe
 from tasks.joint_recipe import find_joint_recipe, load_joint_recipe
+from tasks.joint_training import FEWEST, SPARED
 
 AnyRecipe = Recipe | JointRecipe | JointNetRecipe
 
 ALONE_FOR_REGISTRATION, ALONE_FOR_JOINT = 0.8, 1.6
 """Steps of the segmentation network alone that take as long as one of the registration network alone, or of both in
 turns; measured once, so that a number of steps does not depend on a clock."""
-LABELS_FOR_A_JUDGE = 5
-"""Labelled cases for each one that may be held out to judge."""
 
 
 def recipe_name(method: str, given: Mapping[str, str]) -> str:
@@ -57,12 +56,13 @@ def segmentation_alone(recipe: JointRecipe) -> JointRecipe:
     registration = ALONE_FOR_REGISTRATION * recipe.steps_alone
     steps = scaled(registration + recipe.segmentation_steps + ALONE_FOR_JOINT * recipe.joint_steps, 1.0)
     alone = with_joint_phases(recipe, {"segmentation": steps, "joint": 0})
-    return replace(alone, registration_steps=0, through_registration="never", fused_weight=0.0)
+    return replace(alone, registration_steps=0, through_registration="never", fused_weight=0.0, complementary=None)
 
 
 def with_judges(recipe: JointRecipe | JointNetRecipe, labels: int) -> JointRecipe | JointNetRecipe:
-    """The recipe with no more held-out cases than can be spared of so many."""
-    return replace(recipe, held_out=min(recipe.held_out, labels // LABELS_FOR_A_JUDGE))
+    """The recipe with no more held-out cases than `train-joint` spares of so many."""
+    most = labels // SPARED if labels >= FEWEST else 0
+    return replace(recipe, held_out=min(recipe.held_out, most))
 
 
 def times(recipe: AnyRecipe, scale: float) -> AnyRecipe:

@@ -8,8 +8,8 @@ from pathlib import Path
 from benchmarks.league_process import PartFailed
 from benchmarks.measure import say
 from benchmarks.sweep_budget import scale_of, seconds_of
+from benchmarks.sweep_ground import registration_folder
 from benchmarks.sweep_job import UNSUPERVISED, SweepJob, recipe_of
-from benchmarks.sweep_networks import registration_folder
 from benchmarks.sweep_plan import DEEPATLAS, DEEPATLAS_FUSED, METHODS, REGISTRATION, Draw
 from benchmarks.sweep_recipes import load, phases_of, recipe_name, two_networks, unsupervised
 from benchmarks.sweep_training import Training, do
