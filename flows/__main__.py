@@ -7,8 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from flows.commands import deploying, run_call, run_demo, run_stage, say, show_status
-from tasks.recipe_files import recipe_names
-from tasks.settings import default_yaml
+from tasks.recipe_files import joint_recipe_names, recipe_names
+from tasks.settings import JOINT_RECIPE, default_yaml
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -193,6 +193,41 @@ def train_registration(
     """Run the flow `train-registration`."""
     asked = _asked(cohort, atlases, output, cases, device, workers) | {"recipe": recipe}
     raise typer.Exit(run_call("train-registration", settings, asked))
+
+
+@app.command(
+    "train-joint",
+    help=f"""Train networks that register and segment, each by what the other one says.
+
+The model is left in `OUTPUT/models/RECIPE`. It is said of each structure whether joint training helped it or hurt; if
+it hurt, the network that was trained alone is used for it. Where the recipe lets fused labels teach, the atlases are
+first registered and fused onto the other cases, as by `few-shot`. Cases with the role test do not train unless
+`--cases` names them, and of all labels only those of `--atlases` are read. Killed, it goes on where it was.
+
+Recipes: {", ".join(joint_recipe_names())}; or your own YAML file.
+
+Example: `python -m flows train-joint --cohort data/hippocampus --atlases h_001,h_002,h_003 --output out`
+""",
+)
+def train_joint(
+    cohort: Cohort,
+    output: Output,
+    recipe: Annotated[str, typer.Option(metavar="NAME|FILE.yaml", help="What is trained, and how.")] = JOINT_RECIPE,
+    atlases: Annotated[
+        str | None,
+        typer.Option(metavar="ID,ID,…", help="Cases whose labels teach; without any, registration alone is learnt."),
+    ] = None,
+    settings: Settings = None,
+    cases: Annotated[
+        str | None,
+        typer.Option(metavar="ID,ID,…", help="Only these cases, and the atlases; all but test cases without it."),
+    ] = None,
+    device: Device = "auto",
+    workers: Workers = None,
+) -> None:
+    """Run the flow `train-joint`."""
+    asked = _asked(cohort, atlases, output, cases, device, workers) | {"recipe": recipe, "trains": "joint"}
+    raise typer.Exit(run_call("train-joint", settings, asked))
 
 
 @app.command()

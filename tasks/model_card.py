@@ -16,7 +16,7 @@ _LEARNT_FROM = {
     "labels": "images, and label maps",
     "warps": "images under synthetic warps that are known, without labels",
 }
-_LAID = {
+LAID = {
     "none": "none: images are taken where their headers put them",
     "centre": "centre on centre, axes nearest to RAS",
     "affine": "an affine transform to one image of the cohort",
@@ -75,7 +75,14 @@ class CardFacts:
 
 def model_card(facts: CardFacts) -> str:
     """The card as Markdown."""
-    parts = (_what(facts), _data(facts), _training(facts), _use(facts), _limits(facts), _made_with(facts))
+    parts = (
+        _what(facts),
+        _data(facts),
+        _training(facts),
+        _use(facts),
+        _limits(facts),
+        made_with(facts.run, facts.recipe.seed),
+    )
     return f"# {facts.recipe.name}\n\n" + "\n\n".join(parts) + "\n"
 
 
@@ -86,11 +93,11 @@ def _what(facts: CardFacts) -> str:
         "learnt from": _LEARNT_FROM[recipe.supervision],
         "similarity": f"`{recipe.similarity.name}`",
         "regularisers": ", ".join(f"`{term.name}` × {term.weight:g}" for term in _penalties(recipe)) or "none",
-        "alignment before it": _LAID[recipe.alignment],
+        "alignment before it": LAID[recipe.alignment],
     }
     return (
         f"{recipe.method}\n\nA network that registers pairs of images. All settings are in `recipe.yaml`.\n\n"
-        + _list(rows)
+        + bullets(rows)
     )
 
 
@@ -101,20 +108,19 @@ def _penalties(recipe: Recipe) -> tuple:
 def _data(facts: CardFacts) -> str:
     rows = {
         "images": str(facts.cases),
-        "label maps": _label_maps(facts),
-        "laid on": f"{_times(facts.shape)} voxels of {_times(facts.spacing_mm)} mm",
+        "label maps": label_maps(facts.drawn, facts.predicted, facts.left_out, facts.structures),
+        "laid on": f"{times(facts.shape)} voxels of {times(facts.spacing_mm)} mm",
         "intensities": "scaled to about 0 to 1 by covoxel's `preprocess`",
     }
-    return "## Data\n\n" + _list(rows)
+    return "## Data\n\n" + bullets(rows)
 
 
-def _label_maps(facts: CardFacts) -> str:
+def label_maps(drawn: int, predicted: int, left_out: int, structures: Sequence[str], how: str = "predicted") -> str:
     """How many were drawn by hand and how many predicted; what an atlas brings is taken to be drawn."""
-    if not facts.drawn + facts.predicted:
+    if not drawn + predicted:
         return "none"
-    left_out = f" ({facts.left_out} more did not fit and were left out)" if facts.left_out else ""
-    counts = f"{facts.drawn} drawn by hand (those of the atlases), {facts.predicted} predicted{left_out}"
-    return f"{counts}; of {', '.join(facts.structures)}"
+    unfit = f" ({left_out} more did not fit and were left out)" if left_out else ""
+    return f"{drawn} drawn by hand (those of the atlases), {predicted} {how}{unfit}; of {', '.join(structures)}"
 
 
 def _training(facts: CardFacts) -> str:
@@ -124,7 +130,7 @@ def _training(facts: CardFacts) -> str:
     said = f"{trained.step} steps of {facts.recipe.batch} pairs; it {ended}. {kept}"
     notes = "".join(f"\n- {note}" for note in trained.notes)
     shown = [name for name in trained.curve.columns if name in ("step", "loss") or name.startswith("validation")]
-    return f"## Training\n\n{said}{notes}\n\n{_table(trained.curve[shown])}\n\nThe whole curve is in `curve.tsv`."
+    return f"## Training\n\n{said}{notes}\n\n{table(trained.curve[shown])}\n\nThe whole curve is in `curve.tsv`."
 
 
 def _use(facts: CardFacts) -> str:
@@ -155,17 +161,18 @@ def _limits(facts: CardFacts) -> str:
     return "## Limits\n\n" + "\n".join(f"- {line}" for line in lines)
 
 
-def _made_with(facts: CardFacts) -> str:
-    how = " (the part after it was interrupted)" if facts.run.resumed else ""
+def made_with(run: Run, seed: int) -> str:
+    """The last section: versions, device and time of the run that ended a training."""
+    how = " (the part after it was interrupted)" if run.resumed else ""
     rows = {
         "versions": ", ".join(f"{name} {number}" for name, number in _versions().items()),
-        "device": facts.run.device if facts.run.devices == 1 else f"{facts.run.devices} × {facts.run.device}",
-        "precision": facts.run.precision,
-        "time": f"{facts.run.seconds:.0f} seconds{how}",
-        "seed": str(facts.recipe.seed),
+        "device": run.device if run.devices == 1 else f"{run.devices} × {run.device}",
+        "precision": run.precision,
+        "time": f"{run.seconds:.0f} seconds{how}",
+        "seed": str(seed),
         "licence": "to be stated by whoever passes it on; mind the terms of the images and labels it was trained on",
     }
-    return "## Made with\n\n" + _list(rows)
+    return "## Made with\n\n" + bullets(rows)
 
 
 def _versions() -> dict[str, str]:
@@ -178,11 +185,12 @@ def _versions() -> dict[str, str]:
     return versions
 
 
-def _list(rows: Mapping[str, str]) -> str:
+def bullets(rows: Mapping[str, str]) -> str:
+    """A list of names and what is to say of each, as Markdown."""
     return "\n".join(f"- **{name}**: {text}" for name, text in rows.items())
 
 
-def _table(curve: pd.DataFrame) -> str:
+def table(curve: pd.DataFrame) -> str:
     """At most `ROWS` rows of the curve, the first and the last among them, as a Markdown table."""
     places = sorted({round(i * (len(curve) - 1) / max(1, ROWS - 1)) for i in range(ROWS)}) if len(curve) else []
     lines = ["| " + " | ".join(map(str, curve.columns)) + " |", "| --- " * len(curve.columns) + "|"]
@@ -193,9 +201,10 @@ def _table(curve: pd.DataFrame) -> str:
 
 def _number(value: object) -> str:
     if isinstance(value, int | float):
-        return "n/a" if pd.isna(value) else f"{value:.4g}" if value != int(value) else str(int(value))
+        return "n/a" if pd.isna(value) else str(int(value)) if float(value).is_integer() else f"{value:.4g}"
     return str(value)
 
 
-def _times(numbers: Sequence[float]) -> str:
+def times(numbers: Sequence[float]) -> str:
+    """Sides or spacings with a cross between them."""
     return " × ".join(f"{number:g}" for number in numbers)

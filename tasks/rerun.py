@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+from tasks import train_joint, train_registration
 from tasks.align import align_jobs
 from tasks.calibrate import calibrate_jobs
 from tasks.call import Call, CallError
@@ -18,30 +19,29 @@ from tasks.report import write_report
 from tasks.study import Study, read_study
 from tasks.summary import Summary, summary_of
 from tasks.template import template_jobs
-from tasks.train_registration import STAGE, train_jobs
 
 NOTHING = "nothing"
 NOT_YET = "not done yet"
 
-_STAGES: tuple[tuple[str, Callable[[Study], Sequence[Job]]], ...] = (
-    ("check", check_jobs),
-    ("preprocess", preprocess_jobs),
+Stages = list[tuple[str, Callable[[Study], Sequence[Job]]]]
+
+_PREPARED: Stages = [("check", check_jobs), ("preprocess", preprocess_jobs)]
+_FUSED: Stages = [
     ("template", template_jobs),
     ("choose", choose_jobs),
     ("register", register_jobs),
     ("learn", learn_jobs),
     ("calibrate", calibrate_jobs),
     ("fuse", lambda study: [*fuse_jobs(study), *keep_jobs(study)]),
-    ("evaluate", evaluate_jobs),
-    ("figures", figures_jobs),
-)
-_TRAINING: tuple[tuple[str, Callable[[Study], Sequence[Job]]], ...] = (
-    *_STAGES[:2],
-    ("align", align_jobs),
-    (STAGE, train_jobs),
-)
-_FOR_REPORT = ("evaluate", "figures")
-_LAST_STAGE = {"preprocess": "preprocess", "register": "register", "fuse-labels": "fuse", "train-registration": STAGE}
+]
+_REPORTED: Stages = [("evaluate", evaluate_jobs), ("figures", figures_jobs)]
+_LAST_STAGE = {
+    "preprocess": "preprocess",
+    "register": "register",
+    "fuse-labels": "fuse",
+    "train-registration": train_registration.STAGE,
+    "train-joint": train_joint.STAGE,
+}
 
 
 def finish_if_done(study: Study, verb: str) -> Summary | None:
@@ -66,7 +66,7 @@ def finish_if_done(study: Study, verb: str) -> Summary | None:
     """
     done = Study(study.call, study.cohort)
     last = _LAST_STAGE.get(verb, "figures")
-    for stage, jobs_of in _STAGES if done.recipe is None else _TRAINING:
+    for stage, jobs_of in _stages(done):
         records = done.records.setdefault(stage, {})
         for job in jobs_of(done):
             record = job.done()
@@ -93,8 +93,7 @@ def plan(call: Call) -> dict[str, str]:
     study = read_study(call)
     reruns = dict.fromkeys((case.id for case in study.selected), NOTHING)
     reruns |= dict.fromkeys((rejected.id for rejected in study.cohort.rejected), NOTHING)
-    stages = [stage for stage in _STAGES if stage[0] not in _FOR_REPORT][: None if call.atlases else 2]
-    stages = stages if study.recipe is None else list(_TRAINING)
+    stages = [stage for stage in _stages(study) if stage not in _REPORTED]
     later = [name for name, _ in stages if name not in _idle(study)]
     for stage, jobs_of in stages:
         later = later[1:] if later[:1] == [stage] else later
@@ -113,6 +112,17 @@ def plan(call: Call) -> dict[str, str]:
     return reruns
 
 
+def _stages(study: Study) -> Stages:
+    """Stages of a run in their order; of one without atlases, those that need none."""
+    fuses = study.registers and bool(study.call.atlases)
+    stages = [*_PREPARED, *(_FUSED if fuses else [])]
+    if study.recipe is not None:
+        stages += [("align", align_jobs), (train_registration.STAGE, train_registration.train_jobs)]
+    if study.joint_recipe is not None:
+        stages += [("align", align_jobs), (train_joint.STAGE, train_joint.train_jobs)]
+    return stages if study.is_training else [*stages, *_REPORTED]
+
+
 def _idle(study: Study) -> set[str]:
     """Stages that a change of one case does not bring about: those of the atlases, and those not asked for."""
     atlases = study.call.settings.atlases
@@ -126,7 +136,7 @@ def _waiting(study: Study, job: Job) -> list[str]:
     """Cases that have to wait for a job: its own, or all where it is about the atlases or the whole cohort."""
     if job.vital and not job.of_all:
         return [job.case]
-    return [case.id for case in (study.fixed if study.recipe is None else study.named)]
+    return [case.id for case in (study.named if study.is_training else study.fixed)]
 
 
 def _set_aside(study: Study) -> None:

@@ -23,6 +23,9 @@ OptionValue = bool | int | float | str | list[bool | int | float | str] | None
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
+JOINT_RECIPE = "deepatlas-fused"
+"""By which networks are trained jointly, unless another recipe is named."""
+
 Segmenter = Literal["fusion", "joint", "auto"]
 
 Folder = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
@@ -114,7 +117,7 @@ class SegmentSettings(_Stage):
     """Who segments in few-shot: the fused atlases, a network trained on them, or the better of both for each case."""
 
     segmenter: Segmenter = Field("fusion", description="fusion, joint, or auto: for each case what is predicted best")
-    recipe: RecipeName = Field("deepatlas-fused", description="joint recipe, or its YAML file, that the network is of")
+    recipe: RecipeName = Field(JOINT_RECIPE, description="joint recipe, or its YAML file, that the network is of")
     model: Folder | None = Field(None, description="folder of a trained joint model; null: one is trained")
     views: int = Field(8, ge=1, le=64, description="views of each image over which the network's answer is averaged")
 

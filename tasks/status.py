@@ -5,13 +5,14 @@ from pathlib import Path
 
 from covoxel.io import read_table
 from covoxel.manifest import FolderLock
+from tasks import train_joint, train_registration
 from tasks.call import Call, CallError
+from tasks.joint_recipe import find_joint_recipe, load_joint_recipe
 from tasks.last_call import last_call
 from tasks.layout import Layout
 from tasks.recipe import find_recipe, load_recipe
 from tasks.rerun import NOT_YET, NOTHING, plan
 from tasks.settings import SettingsError
-from tasks.train_registration import STAGE
 from tasks.trainings import trained, trained_on
 
 
@@ -49,10 +50,14 @@ def status_lines(output: Path) -> list[str]:
 
 
 def _trained_on(call: Call) -> dict[str, tuple[str, str]]:
-    """Cases on which the network of a call was trained."""
+    """Cases on which the network of a training was trained."""
     if call.recipe is None:
         return {}
-    record = trained(call.output, STAGE, load_recipe(find_recipe(call.recipe)).name)
+    if call.trains == "joint":
+        stage, name = train_joint.STAGE, load_joint_recipe(find_joint_recipe(call.recipe)).name
+    else:
+        stage, name = train_registration.STAGE, load_recipe(find_recipe(call.recipe)).name
+    record = trained(call.output, stage, name)
     return {} if record is None else dict.fromkeys(trained_on(record), ("trained on", ""))
 
 

@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from itertools import product
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from covoxel.fusion import FUSION_RULES
 from data_catalog import Case, Cohort
 from nets.segmentation import SEGMENTATION_NETS
+from tasks import joint_facts, models
 from tasks.call import Call, CallError
 from tasks.components import check_component
 from tasks.engine import check_engine
@@ -55,7 +57,8 @@ def check_study(study: "Study") -> None:
     Raises
     ------
     CallError
-        If true labels would score nothing, two transforms would be one file, or the cases cannot train the recipe.
+        If true labels would score nothing, two transforms would be one file, the cases cannot train the recipe, or its
+        model would overwrite one of another kind.
     SettingsError
         If the engine could not run, or a training has settings by which it cannot train.
     """
@@ -65,11 +68,24 @@ def check_study(study: "Study") -> None:
         _check_truth(study)
         _check_names(study)
     if study.recipe is not None:
+        name = study.recipe.name
+        _check_model(study.layout.model(name), name, joint_facts.FACTS, "train-joint")
         check_training(settings.train, study.recipe, study.named, study.device)
         check_cases(study.recipe, study.named, predicted=settings.train.labels is not None)
     if study.joint_recipe is not None:
+        name = study.joint_recipe.name
+        _check_model(study.layout.model(name), name, models.FACTS, "train-registration")
         check_joint_training(settings.train, study.joint_recipe.name, study.device)
         check_joint_cases(study.joint_recipe, _training(study))
+
+
+def _check_model(folder: Path, recipe: str, foreign: str, verb: str) -> None:
+    """Refuse to write a model where one of another kind is, by the file that vouches for it."""
+    if (folder / foreign).is_file():
+        raise CallError(
+            f"models/{recipe} in the output folder is a model of {verb}; give the recipe another name or take another "
+            "output folder"
+        )
 
 
 def _training(study: "Study") -> list[Case]:

@@ -9,8 +9,8 @@ from covoxel import __version__
 from covoxel.io import write_json, write_table
 from covoxel.manifest import Record
 from covoxel.metrics import summarise
+from tasks import train_joint, train_registration
 from tasks.study import Study
-from tasks.train_registration import STAGE
 from tasks.trainings import job_name
 
 CASE_COLUMNS = ["id", "role", "status", "reason", "predicted_quality", "rule", "flags"]
@@ -172,15 +172,11 @@ def flags_of(study: Study, case: str) -> list[str]:
 
 def _training(study: Study) -> dict[str, Any]:
     """Where the network is that this run trained or found trained, and how that went."""
-    record = None if study.recipe is None else study.record(STAGE, job_name(study.recipe.name))
-    if record is None or study.recipe is None:
+    recipe, told = study.joint_recipe or study.recipe, train_joint if study.joint_recipe else train_registration
+    record = None if recipe is None else study.record(told.STAGE, job_name(recipe.name))
+    if record is None or recipe is None:
         return {}
-    facts = record.facts
-    loss = "" if facts["validation"] is None else f", validation loss {facts['validation']:.4g}"
-    early = ", stopped early" if facts["stopped_early"] else ""
-    line = f"trained for {facts['steps']} steps{early}; best after {facts['best_step']}{loss}"
-    alone = [f"{case}: {reason}" for case, reason in sorted(facts["left_out"].items())]
-    return {"model": str(study.layout.model(study.recipe.name)), "training": (line, *facts["notes"], *alone)}
+    return {"model": str(study.layout.model(recipe.name)), "training": told.training_lines(record.facts)}
 
 
 def _rejected(study: Study) -> dict[str, str]:

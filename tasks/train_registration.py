@@ -152,6 +152,14 @@ def train_jobs(study: Study, tell: Tell | None = None) -> list[TrainJob]:
     ]
 
 
+def training_lines(facts: Mapping[str, Any]) -> tuple[str, ...]:
+    """How a training went, in words, of the facts of its record."""
+    loss = "" if facts["validation"] is None else f", validation loss {facts['validation']:.4g}"
+    early = ", stopped early" if facts["stopped_early"] else ""
+    line = f"trained for {facts['steps']} steps{early}; best after {facts['best_step']}{loss}"
+    return (line, *facts["notes"], *(f"{case}: {reason}" for case, reason in sorted(facts["left_out"].items())))
+
+
 def _files(study: Study, case: str) -> TrainingFiles:
     own = study.cohort.case(case)
     files = files_of(study, own)

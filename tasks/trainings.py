@@ -1,6 +1,7 @@
 """What all trainings have in common: how their records are called and told of, their threads, and their end."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from covoxel.manifest import Manifest, Record
@@ -45,3 +46,8 @@ def clear_logs(logs: Path) -> None:
     """Remove the logs of an earlier training, which would be drawn over those of this one."""
     for path in logs.rglob("events.out.tfevents.*"):
         path.unlink()
+
+
+def names_no_case(sentence: str, cases: Collection[str]) -> bool:
+    """Whether a sentence may stand on a model card, which is passed on: it has no id of a case in it."""
+    return not set(re.findall(r"[\w.+-]+", sentence)) & {*cases, *(f"{case}." for case in cases)}

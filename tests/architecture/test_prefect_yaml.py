@@ -42,17 +42,27 @@ def test_every_flow_has_a_deployment() -> None:
     names = set(re.findall(r'^@(?:study_)?flow\((?:name=)?"([a-z-]+)"', text, re.MULTILINE))
     deployed = {load_flow_from_entrypoint(item["entrypoint"]).name for item in DEPLOYMENTS}
     assert names == deployed
-    assert {"demo", "few-shot", "preprocess", "register", "fuse-labels", "report", "train-registration"} <= deployed
+    assert {
+        "demo",
+        "few-shot",
+        "preprocess",
+        "register",
+        "fuse-labels",
+        "report",
+        "train-registration",
+        "train-joint",
+    } <= deployed
 
 
 def test_atlases_must_be_named_where_labels_are_used_and_a_recipe_where_one_trains_and_only_there() -> None:
-    others = {"preprocess": {"cohort", "output"}, "train-registration": {"cohort", "output", "recipe"}}
+    trainings = ("train-registration", "train-joint")
+    others = {"preprocess": {"cohort", "output"}, **dict.fromkeys(trainings, {"cohort", "output", "recipe"})}
     for item in DEPLOYMENTS:
         flow = load_flow_from_entrypoint(item["entrypoint"])
         if flow.name != "demo":
             expected = others.get(flow.name, {"cohort", "output", "atlases"})
             assert set(flow.parameters.required or []) == expected
-            assert ("recipe" in flow.parameters.properties) == (flow.name == "train-registration")
+            assert ("recipe" in flow.parameters.properties) == (flow.name in trainings)
 
 
 def test_names_are_unique() -> None:
