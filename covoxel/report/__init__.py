@@ -3,6 +3,7 @@
 from covoxel.report.case import case_figures
 from covoxel.report.fusion_model import AtlasRow, CalibrationPoint, CurvePoint, LearningPoint
 from covoxel.report.html import render
+from covoxel.report.joint_model import JointPoint, JointReport, JudgedRow, VerdictRow
 from covoxel.report.model import CaseReport, Report, Stage, StructureRow
 
 __all__ = [
@@ -10,10 +11,14 @@ __all__ = [
     "CalibrationPoint",
     "CaseReport",
     "CurvePoint",
+    "JointPoint",
+    "JointReport",
+    "JudgedRow",
     "LearningPoint",
     "Report",
     "Stage",
     "StructureRow",
+    "VerdictRow",
     "case_figures",
     "render",
 ]

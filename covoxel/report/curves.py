@@ -71,8 +71,8 @@ def errors(checked: Sequence[Checked], noun: str) -> str:
 def curve(points: Sequence[Reached], caption: str, x_name: str, y_name: str) -> Cloud:
     """Points joined in the order of their place, each with its interval; many are thinned to means of neighbours."""
     points = thinned(sorted(points, key=lambda point: point.at))
-    ends = [end for p in points for end in (p.value, p.low, p.high) if end is not None]
-    x_axis, y_axis = Axis.around([p.at for p in points]), Axis.around(ends)
+    reached = [end for p in points for end in (p.value, p.low, p.high) if end is not None]
+    x_axis, y_axis = Axis.around([p.at for p in points]), Axis.around(reached)
 
     def up(value: float) -> float:
         return round(100 - y_axis.at(value), 2)
@@ -96,6 +96,12 @@ def curve(points: Sequence[Reached], caption: str, x_name: str, y_name: str) -> 
         x_name=x_name,
         y_name=y_name,
     )
+
+
+def ends(points: Sequence[Reached], form: str) -> str:
+    """The first and the last point of a curve in words: `form` of each, such as "{0.value:.3f} at {0.at:g}"."""
+    order = sorted(points, key=lambda point: point.at)
+    return ", ".join(form.format(point) for point in dict.fromkeys((order[0], order[-1])))
 
 
 def thinned(points: Sequence[Reached]) -> Sequence[Reached]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from covoxel.metrics.summary import summarise
 from covoxel.report import text
-from covoxel.report.curves import Checked, Reached, against, curve, errors
+from covoxel.report.curves import Checked, Reached, against, curve, ends, errors
 from covoxel.report.fusion_model import CurvePoint, LearningPoint
 from covoxel.report.heatmap import HeatMap, heat_map
 from covoxel.report.model import DONE, Report
@@ -14,6 +14,7 @@ from covoxel.report.plots import Cloud
 from covoxel.report.views import CaseView
 
 REASONS_SHOWN = 3
+_FUSED = ("", "fusion")  # whose label map is that of the rule
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def fusion_of(report: Report, done: Sequence[CaseView]) -> FusionView | None:
         mixed=sum(row.cases > 0 for row in rules) > 1,
         rules=rules,
         predicted=any(text.known(value) for view in done for value in view.case.predicted_by_rule.values()),
-        measured=any(view.case.rule and view.dice is not None for view in done),
+        measured=any(view.case.rule and view.case.candidate in _FUSED and view.dice is not None for view in done),
         heat=heat,
         left_out=left_out,
         predictions=predictions,
@@ -99,7 +100,7 @@ def _rules(done: Sequence[CaseView]) -> tuple[RuleRow, ...]:
             cases=chosen[rule],
             share=round(100 * chosen[rule] / total, 1),
             predicted=_mean(view.case.predicted_by_rule.get(rule) for view in done),
-            measured=_mean(view.dice for view in done if view.case.rule == rule),
+            measured=_mean(view.dice for view in done if view.case.rule == rule and view.case.candidate in _FUSED),
         )
         for rule in names
     ]
@@ -155,15 +156,9 @@ def _calibration(report: Report, places: Mapping[str, str]) -> Iterable[Cloud]:
 def _atlas_curve(points: Sequence[CurvePoint]) -> Iterable[Cloud]:
     reached = [Reached(p.atlases, p.mean, *_interval(p)) for p in points if text.known(p.mean)]
     if reached:
-        words = f"Dice against the number of atlases: {_ends(reached, '{0.value:.3f} with {0.at:g}')}"
+        words = f"Dice against the number of atlases: {ends(reached, '{0.value:.3f} with {0.at:g}')}"
         words += ". Bars are 95 % intervals" if any(p.low is not None for p in reached) else ""
         yield curve(reached, words, "atlases", "Dice")
-
-
-def _ends(reached: Sequence[Reached], form: str) -> str:
-    """The first and the last point of a curve in words."""
-    order = sorted(reached, key=lambda point: point.at)
-    return ", ".join(form.format(point) for point in dict.fromkeys((order[0], order[-1])))
 
 
 def _interval(point: CurvePoint) -> tuple[float | None, float | None]:
@@ -178,7 +173,7 @@ def _learning(points: Sequence[LearningPoint]) -> Iterable[Cloud]:
         (checks, "Validation during training:", "validation"),
     ):
         if reached:
-            yield curve(reached, f"{what} {_ends(reached, '{0.value:.4g} at step {0.at:g}')}", "step", name)
+            yield curve(reached, f"{what} {ends(reached, '{0.value:.4g} at step {0.at:g}')}", "step", name)
 
 
 def _divergence(points: Sequence[LearningPoint]) -> str:

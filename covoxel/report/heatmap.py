@@ -96,7 +96,7 @@ def heat_map(views: Sequence[CaseView]) -> HeatMap | None:
     return HeatMap(
         what=field.capitalize(),
         columns=tuple((short_atlas[atlas], atlas) for atlas in order),
-        mean=tuple(_shade(means[atlas], axis) for atlas in order),
+        mean=tuple(shade(means[atlas], axis) for atlas in order),
         rows=rows,
         low=f"{axis.low:g}",
         high=f"{axis.high:g}",
@@ -130,10 +130,11 @@ def _means(table: Sequence[dict[str, AtlasRow]], field: str) -> dict[str, float 
 def _cell(atlas: AtlasRow | None, field: str, axis: Axis) -> Cell:
     if atlas is None:
         return Cell(None, "")
-    return Cell(None, "×", True) if atlas.rejected else _shade(_value(atlas, field), axis)
+    return Cell(None, "×", True) if atlas.rejected else shade(_value(atlas, field), axis)
 
 
-def _shade(value: float | None, axis: Axis) -> Cell:
+def shade(value: float | None, axis: Axis) -> Cell:
+    """Shade and words of a value on the range of an axis."""
     if value is None:
         return Cell(None, text.MISSING)
     unit = (value - axis.low) / (axis.high - axis.low)

@@ -92,6 +92,26 @@ METHODS: dict[str, Method] = {
         "Before fusion, atlases that agree too little with a case or with the other atlases were left out of it.",
         ("aljabar2009",),
     ),
+    "deepatlas": Method(
+        "A segmentation and a registration network were trained in turns, each on what the other one says of cases "
+        "without labels of their own (DeepAtlas).",
+        ("xu2019",),
+    ),
+    "cross-stitch": Method(
+        "One network with a path that segments and one that registers, which exchange features through cross-stitch "
+        "units, was trained; it segments a case beside the labelled atlases.",
+        ("beljaards2020", "misra2016"),
+    ),
+    "joint_both": Method(
+        "The label probabilities of the network and of the fused label map were averaged, and the most probable label "
+        "kept, where that was expected to be better.",
+        ("kittler1998",),
+    ),
+    "joint_choice": Method(
+        "Which of the fused label map, the network's and their mean became a case's segmentation was decided by their "
+        "gain on atlases that taught the network no label, and by how far network and fusion agree on the case.",
+        (),
+    ),
     "dice": Method(
         "Agreement with the true labels is the Dice coefficient of each structure; the background is not a structure, "
         "a structure absent from both is not applicable, and one absent from either counts as 0.",

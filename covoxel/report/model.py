@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from covoxel.report.fusion_model import AtlasRow, CalibrationPoint, CurvePoint, LearningPoint
+from covoxel.report.joint_model import JointReport
 
 DONE = "done"
 
@@ -83,6 +84,16 @@ class CaseReport:
         Predicted Dice of the result of each candidate rule, 0 to 1.
     atlases
         What each atlas was worth to this case, those left out among them.
+    candidate
+        "fusion", "joint" or "both": whose label map was kept; empty where no joint network was asked.
+    choice
+        Why, in a sentence.
+    predicted_by_candidate
+        Predicted Dice of each candidate, 0 to 1.
+    agreement
+        Dice of the joint network's label map with the fused one, 0 to 1, mean over structures.
+    spread
+        Disagreement, 0 to 1, of the views of the image that the network saw.
     """
 
     id: str
@@ -100,6 +111,11 @@ class CaseReport:
     rule: str = ""
     predicted_by_rule: Mapping[str, float] = field(default_factory=dict)
     atlases: tuple[AtlasRow, ...] = ()
+    candidate: str = ""
+    choice: str = ""
+    predicted_by_candidate: Mapping[str, float] = field(default_factory=dict)
+    agreement: float | None = None
+    spread: float | None = None
 
 
 @dataclass(frozen=True)
@@ -146,6 +162,8 @@ class Report:
         Dice against the number of atlases.
     learning
         Learning curve of the data parameters, in the order of its steps.
+    joint
+        What is known of the joint network; None where there is none.
     """
 
     title: str
@@ -162,3 +180,4 @@ class Report:
     calibration: tuple[CalibrationPoint, ...] = ()
     atlas_curve: tuple[CurvePoint, ...] = ()
     learning: tuple[LearningPoint, ...] = ()
+    joint: JointReport | None = None

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from covoxel.metrics.summary import Summary, summarise
 from covoxel.report import plots, text
 from covoxel.report.fusion_page import FusionView, fusion_components, fusion_of
+from covoxel.report.joint_page import JointView, joint_components, joint_of
 from covoxel.report.methods import describe
 from covoxel.report.model import Report
 from covoxel.report.palette import label_colour
@@ -52,6 +53,7 @@ class Page:
     transforms: tuple[Strip, ...]
     clouds: tuple[Cloud, ...]
     fusion: FusionView | None
+    joint: JointView | None
     stages: tuple[StageView, ...]
     methods: str
     references: tuple[Reference, ...]
@@ -65,7 +67,8 @@ def page_of(report: Report, figure_budget_bytes: int) -> Page:
     done = [view for view in cases if not view.problem]
     scored = [view for view in done if view.score is not None]
     measured = any(view.dice is not None for view in done)
-    components = (*report.components, *fusion_components(report), *(("dice",) if measured else ()))
+    found = (*fusion_components(report), *joint_components(report))
+    components = (*report.components, *found, *(("dice",) if measured else ()))
     methods, references = describe(components)
     return Page(
         report=report,
@@ -79,6 +82,7 @@ def page_of(report: Report, figure_budget_bytes: int) -> Page:
         transforms=_transforms(done),
         clouds=_clouds(scored),
         fusion=fusion_of(report, done),
+        joint=joint_of(report, done),
         stages=_stages(report),
         methods=methods,
         references=references,

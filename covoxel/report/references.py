@@ -239,6 +239,33 @@ REFERENCES: dict[str, Reference] = {
             "10.1109/TMI.2019.2897538",
         ),
         _article(
+            "xu2019",
+            "Xu, Zhenlin and Niethammer, Marc",
+            "DeepAtlas: joint semi-supervised learning of image registration and segmentation",
+            "Medical Image Computing and Computer Assisted Intervention",
+            2019,
+            "LNCS 11765:420–429",
+            "10.1007/978-3-030-32245-8_47",
+        ),
+        _article(
+            "beljaards2020",
+            "Beljaards, Laurens and Elmahdy, Mohamed S. and Verbeek, Fons and Staring, Marius",
+            "A cross-stitch architecture for joint registration and segmentation in adaptive radiotherapy",
+            "Medical Imaging with Deep Learning",
+            2020,
+            "PMLR 121:62–74",
+            "10.48550/arXiv.2004.08122",
+        ),
+        _article(
+            "misra2016",
+            "Misra, Ishan and Shrivastava, Abhinav and Gupta, Abhinav and Hebert, Martial",
+            "Cross-stitch networks for multi-task learning",
+            "IEEE Conference on Computer Vision and Pattern Recognition",
+            2016,
+            "CVPR:3994–4003",
+            "10.1109/CVPR.2016.433",
+        ),
+        _article(
             "heinrich2022",
             "Heinrich, Mattias P. and Hansen, Lasse",
             "VoxelMorph++: going beyond the cranial vault with keypoint supervision and multi-channel instance "
