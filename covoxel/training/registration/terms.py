@@ -95,7 +95,8 @@ class Terms:
     def irregularity(self, field: Field, counting: Tensor | None = None) -> Tensor:
         """Weighted sum of the regularisers of a field, `(batch,)`; the mean over the times of a velocity.
 
-        `counting` as for `alike`, on the grid of the displacement.
+        `counting` as for `alike`, on the grid of the displacement. A difference counts as far as all the voxels that it
+        is taken from, multiplied; the others cost hardly more for it.
         """
         total = field.displacement_vox.new_zeros(field.displacement_vox.shape[0])
         for term in self._regularisers:
