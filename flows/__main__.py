@@ -139,6 +139,33 @@ def fuse_labels(
 
 
 @app.command(
+    help=f"""Segment every case by a jointly trained network too, and keep the better label map of each.
+
+With `--segmenter auto` that is the fused label map, the network's, or the mean of both, whichever is predicted best;
+with `joint` the network's, unless it failed. The network is trained first, or is that of
+`segment: {{model: FOLDER}}` in the settings.
+
+{GO_ON}
+
+Example: `python -m flows segment --output out --segmenter auto`
+"""
+)
+def segment(
+    output: OfRun,
+    cohort: LastCohort = None,
+    atlases: LastAtlases = None,
+    settings: Settings = None,
+    segmenter: Segmenter = None,
+    cases: LastCases = None,
+    device: Device = "auto",
+    workers: Workers = None,
+) -> None:
+    """Run the flow `segment`."""
+    asked = _asked(cohort, atlases, output, cases, device, workers, segmenter=segmenter)
+    raise typer.Exit(run_stage("segment", settings, asked))
+
+
+@app.command(
     help=f"""Score, and write the tables and the report.
 
 {GO_ON}

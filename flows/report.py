@@ -3,6 +3,7 @@
 from flows.fuse_labels import fuse_labels
 from flows.mapping import run_stage
 from flows.page import publish_lines, publish_table
+from flows.segment import segment
 from flows.study_flow import parameters, study_flow
 from tasks.evaluate import evaluate, evaluate_jobs
 from tasks.figures import figures, figures_jobs
@@ -16,6 +17,8 @@ def report(study: Study) -> Summary:
     """Score what has true labels, write the tables and the report."""
     if not study.ran("fuse"):
         fuse_labels(**parameters(study))
+    if study.segments and not study.ran("decide"):
+        segment(**parameters(study))
     run_stage(study, "evaluate", [(evaluate, evaluate_jobs(study))])
     run_stage(study, "figures", [(figures, figures_jobs(study))])
     write_report(study)

@@ -20,9 +20,10 @@ from tasks.joint_facts import joint_facts
 from tasks.learn import learnt_parameters
 from tasks.options import TASK_OPTIONS
 from tasks.same_labels import content_of
-from tasks.segment import TRAINING, Network, mean_overlap, model_folder, network_of, overlaps
+from tasks.segment import Network, mean_overlap, model_folder, network_of, overlaps
 from tasks.settings import AtlasSettings, FuseSettings
 from tasks.study import Study
+from tasks.train_joint import STAGE
 from tasks.trainings import job_name
 
 
@@ -139,8 +140,9 @@ def _held_out(study: Study) -> list[str]:
     if folder is None:
         return []
     if study.joint_recipe is not None:
-        record = study.record(TRAINING, job_name(study.joint_recipe.name))
-        return [] if record is None else [case for case in ids if case in record.facts["judging"]]
+        record = study.record(STAGE, job_name(study.joint_recipe.name))
+        scores = [] if record is None else record.facts["scores"].values()
+        return [case for case in ids if any(case in rows for rows in scores)]
     taught = joint_facts(folder).taught_by
     contents = {atlas.id: content_of(read_labels(atlas.training_label())) for atlas in study.atlases}
     return [case for case in ids if not any(contents[case].same(each) for each in taught)]

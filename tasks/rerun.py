@@ -8,14 +8,17 @@ from tasks.calibrate import calibrate_jobs
 from tasks.call import Call, CallError
 from tasks.check import check_jobs, set_aside
 from tasks.choose import choose_jobs
+from tasks.decide import decide_jobs
 from tasks.evaluate import evaluate_jobs
 from tasks.figures import figures_jobs
 from tasks.fuse import fuse_jobs, keep_jobs
 from tasks.job import Job
+from tasks.judge import judge_jobs
 from tasks.learn import learn_jobs
 from tasks.preprocess import preprocess_jobs
 from tasks.register import register_jobs
 from tasks.report import write_report
+from tasks.segment import segment_jobs
 from tasks.study import Study, read_study
 from tasks.summary import Summary, summary_of
 from tasks.template import template_jobs
@@ -34,11 +37,13 @@ _FUSED: Stages = [
     ("calibrate", calibrate_jobs),
     ("fuse", lambda study: [*fuse_jobs(study), *keep_jobs(study)]),
 ]
+_SEGMENTED: Stages = [("segment", segment_jobs), ("judge", judge_jobs), ("decide", decide_jobs)]
 _REPORTED: Stages = [("evaluate", evaluate_jobs), ("figures", figures_jobs)]
 _LAST_STAGE = {
     "preprocess": "preprocess",
     "register": "register",
     "fuse-labels": "fuse",
+    "segment": "decide",
     "train-registration": train_registration.STAGE,
     "train-joint": train_joint.STAGE,
 }
@@ -120,6 +125,8 @@ def _stages(study: Study) -> Stages:
         stages += [("align", align_jobs), (train_registration.STAGE, train_registration.train_jobs)]
     if study.joint_recipe is not None:
         stages += [("align", align_jobs), (train_joint.STAGE, train_joint.train_jobs)]
+    if study.segments and not study.is_training:
+        stages += _SEGMENTED
     return stages if study.is_training else [*stages, *_REPORTED]
 
 
@@ -129,14 +136,15 @@ def _idle(study: Study) -> set[str]:
     chooses = atlases.count is not None and atlases.by != "weight"
     aligns = study.alignment == "affine"
     asked_for = {"choose": chooses, "learn": study.learns, "align": aligns}
-    return {"template", "calibrate", *(stage for stage, asked in asked_for.items() if not asked)}
+    return {"template", "calibrate", "judge", *(stage for stage, asked in asked_for.items() if not asked)}
 
 
 def _waiting(study: Study, job: Job) -> list[str]:
     """Cases that have to wait for a job: its own, or all where it is about the atlases or the whole cohort."""
-    if job.vital and not job.of_all:
+    fixed = [case.id for case in study.fixed]
+    if not job.of_all and (job.vital or job.case in fixed):
         return [job.case]
-    return [case.id for case in (study.named if study.is_training else study.fixed)]
+    return [case.id for case in study.named] if study.is_training else fixed
 
 
 def _set_aside(study: Study) -> None:

@@ -22,10 +22,8 @@ from tasks.joint_models import NETWORK, joint_model_sha256, load_segmenter, weig
 from tasks.options import TASK_OPTIONS
 from tasks.results import result_facts, write_result
 from tasks.study import Study
+from tasks.train_joint import STAGE
 from tasks.trainings import job_name
-
-TRAINING = "train-joint"
-"""Stage that trains the network."""
 
 
 @dataclass(frozen=True)
@@ -210,5 +208,5 @@ def model_folder(study: Study) -> Path | None:
         return None
     if study.call.settings.segment.model is not None:
         return study.call.settings.segment.model
-    trained = study.joint_recipe is not None and study.record(TRAINING, job_name(study.joint_recipe.name)) is not None
+    trained = study.joint_recipe is not None and study.record(STAGE, job_name(study.joint_recipe.name)) is not None
     return study.layout.model(study.joint_recipe.name) if study.joint_recipe is not None and trained else None
