@@ -100,11 +100,11 @@ def refine_structures(
     Lee et al., Image-and-spatial transformer networks for structure-guided image registration, MICCAI 2019. Different
     here: the displacement is refined, not the weights of the network.
     """
-    for name, value, fits in (("steps", steps, steps >= 0), ("rate", rate, rate > 0)):
-        if not fits:
-            raise ValueError(f"{name} must be {'positive' if name == 'rate' else 'not negative'}, got {value}")
-    if not regularity >= 0:
-        raise ValueError(f"regularity must not be negative, got {regularity}")
+    for name, value in (("steps", steps), ("regularity", regularity)):
+        if not value >= 0:
+            raise ValueError(f"{name} must not be negative, got {value}")
+    if not rate > 0:
+        raise ValueError(f"rate must be positive, got {rate}")
     network.eval()
     with torch.no_grad():
         said = cast(JointNetwork, network)(fixed, moving, moving_labels)
