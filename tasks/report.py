@@ -30,6 +30,7 @@ from tasks.components import option_of
 from tasks.job import COHORT
 from tasks.options import TASK_OPTIONS
 from tasks.recipe import load_recipe
+from tasks.report_joint import joint_case, joint_components, joint_notes, joint_report
 from tasks.settings import FewShotSettings
 from tasks.study import Study
 from tasks.summary import flags_of, status_of, structure_name, write_tables
@@ -56,7 +57,7 @@ def report_of(study: Study) -> Report:
         cases=tuple(rows),
         cohort=study.cohort.name,
         stages=tuple(_stage(study, name) for name, records in study.records.items() if records),
-        components=_components(settings),
+        components=(*_components(settings), *joint_components(study)),
         settings=_settings(settings),
         versions=_versions(),
         device=study.device,
@@ -64,13 +65,14 @@ def report_of(study: Study) -> Report:
         calibration=_calibration(study),
         atlas_curve=_curve(study),
         learning=_learning(study),
+        joint=joint_report(study),
     )
 
 
 def _settings(settings: FewShotSettings) -> dict[str, Any]:
     """The settings, with the names of folders and not where they lie."""
     data = settings.model_dump(mode="json", by_alias=True)
-    for section, key in (("register", "model"), ("register", "labels"), ("train", "labels")):
+    for section, key in (("register", "model"), ("register", "labels"), ("train", "labels"), ("segment", "model")):
         if data[section][key] is not None:
             data[section][key] = Path(data[section][key]).name
     return data
@@ -95,7 +97,7 @@ def _components(settings: FewShotSettings) -> tuple[str, ...]:
 
 def _case(study: Study, case: str, role: str) -> CaseReport:
     status, reason = status_of(study, case)
-    fused, registered = study.record("fuse", case), study.record("register", case)
+    final, registered = study.final(case), study.record("register", case)
     regularity = list(registered.facts["transforms"].values()) if registered else []
     worst = max(regularity, key=lambda item: item["folded_percent"] or 0.0, default=None)
     return CaseReport(
@@ -103,8 +105,8 @@ def _case(study: Study, case: str, role: str) -> CaseReport:
         status=status,
         reason=reason,
         role=role,
-        predicted_dice=fused.facts["quality"] if fused and role != "atlas" else None,
-        confidence=fused.facts["certainty"] if fused and role != "atlas" else None,
+        predicted_dice=final.facts["quality"] if final and role != "atlas" else None,
+        confidence=final.facts["certainty"] if final and role != "atlas" else None,
         folded_percent=worst["folded_percent"] if worst else None,
         sd_log_jacobian=worst["sd_log_jacobian"] if worst else None,
         seconds=sum(records[case].seconds for records in study.records.values() if case in records),
@@ -112,6 +114,7 @@ def _case(study: Study, case: str, role: str) -> CaseReport:
         rows=_structures(study, case, role),
         figures=_figures(study, case),
         **_fusion(study, case, role),
+        **joint_case(study, case, role),
     )
 
 
@@ -164,20 +167,20 @@ def _learning(study: Study) -> tuple[LearningPoint, ...]:
 
 
 def _structures(study: Study, case: str, role: str) -> tuple[StructureRow, ...]:
-    fused, scored = study.record("fuse", case), study.record("evaluate", case)
-    if fused is None:
+    final, scored = study.final(case), study.record("evaluate", case)
+    if final is None:
         return ()
     scores: dict[str, Any] = dict(scored.facts["dice"]) if scored else {}
-    per_ml = 1000.0 if fused.facts["ndim"] == 3 else 100.0
+    per_ml = 1000.0 if final.facts["ndim"] == 3 else 100.0
     return tuple(
         StructureRow(
             label=int(label),
             structure=structure_name(study, int(label)) if int(label) in study.cohort.label_names else "",
-            volume_ml=fused.facts["volumes_mm3"].get(label, 0.0) / per_ml,
+            volume_ml=final.facts["volumes_mm3"].get(label, 0.0) / per_ml,
             dice=scores.get(label),
-            confidence=fused.facts["confidence"].get(label) if role != "atlas" else None,
+            confidence=final.facts["confidence"].get(label) if role != "atlas" else None,
         )
-        for label in sorted({*fused.facts["volumes_mm3"], *scores}, key=int)
+        for label in sorted({*final.facts["volumes_mm3"], *scores}, key=int)
     )
 
 
@@ -202,6 +205,7 @@ def _notes(study: Study) -> tuple[str, ...]:
     network = _network(study.call.settings)
     if network is not None:
         notes.append(f"The network {network.name} was trained before: {network.method}")
+    notes += joint_notes(study)
     if study.call.settings.register_.labels is not None:
         notes.append("Predicted label maps drove the registrations beside the images; they score nothing.")
     if study.calibrates:

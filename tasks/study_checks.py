@@ -12,10 +12,12 @@ from tasks import joint_facts, models
 from tasks.call import Call, CallError
 from tasks.components import check_component
 from tasks.engine import check_engine
+from tasks.joint_models import load_segmenter
 from tasks.joint_recipe import check_joint_cases
 from tasks.recipe import check_cases
 from tasks.settings import SELECT, FuseSettings, SettingsError
 from tasks.teaching import check_joint_training, check_training
+from tasks.weights import ModelError
 
 if TYPE_CHECKING:
     from tasks.study import Study
@@ -60,13 +62,16 @@ def check_study(study: "Study") -> None:
         If true labels would score nothing, two transforms would be one file, the cases cannot train the recipe, or its
         model would overwrite one of another kind.
     SettingsError
-        If the engine could not run, or a training has settings by which it cannot train.
+        If the engine could not run, the joint model cannot be used, or a training has settings by which it cannot
+        train.
     """
     settings = study.call.settings
     if study.registers:
         check_engine(settings.register_, study.call.output)
         _check_truth(study)
         _check_names(study)
+    if study.segments and settings.segment.model is not None:
+        _check_segmenter(settings.segment.model)
     if study.recipe is not None:
         name = study.recipe.name
         _check_model(study.layout.model(name), name, joint_facts.FACTS, "train-joint")
@@ -86,6 +91,13 @@ def _check_model(folder: Path, recipe: str, foreign: str, verb: str) -> None:
             f"models/{recipe} in the output folder is a model of {verb}; give the recipe another name or take another "
             "output folder"
         )
+
+
+def _check_segmenter(folder: Path) -> None:
+    try:
+        load_segmenter(folder, "cpu")
+    except ModelError as error:
+        raise SettingsError(f"settings: segment.model: {error}") from None
 
 
 def _training(study: "Study") -> list[Case]:

@@ -13,11 +13,12 @@ from prefect import task
 from covoxel.io import write_table, write_text
 from covoxel.training.joint import JointRecipe
 from covoxel.training.registration import TrainingDivergedError
+from nets.joint.cross_stitch import CrossStitch
 from tasks.align import reference_of, training_ids
 from tasks.job import Job, Made, number, work
 from tasks.joint_card import JointCardFacts, joint_card
 from tasks.joint_facts import plain_verdict
-from tasks.joint_models import save_joint
+from tasks.joint_models import NETWORK, save_joint
 from tasks.joint_recipe import AnyJointRecipe, joint_recipe_data
 from tasks.joint_training import How, JointOutcome, train_jointly
 from tasks.model_card import Run
@@ -224,9 +225,17 @@ def _facts(outcome: JointOutcome, reading: Reading) -> dict[str, Any]:
         "values": list(reading.lesson.values),
         "verdicts": [plain_verdict(verdict) for verdict in outcome.verdicts],
         "scores": {name: _plain(scores, reading) for name, scores in outcome.scores.items()},
+        "alphas": _alphas(outcome),
         "notes": list(outcome.notes),
         "left_out": reading.lesson.left_out,
     }
+
+
+def _alphas(outcome: JointOutcome) -> dict[str, Any]:
+    """Stitch units by place, `[[α_SS, α_SR], [α_RS, α_RR]]` of each channel; of networks that have some."""
+    network = outcome.networks.get(NETWORK)
+    matrices = network.stitch_matrices() if isinstance(network, CrossStitch) else {}
+    return {place: [[[round(a, 6) for a in row] for row in one] for one in m.tolist()] for place, m in matrices.items()}
 
 
 def _plain(scores: pd.DataFrame, reading: Reading) -> dict[str, dict[str, float | None]]:

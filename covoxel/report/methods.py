@@ -94,13 +94,16 @@ METHODS: dict[str, Method] = {
     ),
     "deepatlas": Method(
         "A segmentation and a registration network were trained in turns, each on what the other one says of cases "
-        "without labels of their own (DeepAtlas).",
+        "without labels of their own, as in DeepAtlas.",
         ("xu2019",),
     ),
     "cross-stitch": Method(
         "One network with a path that segments and one that registers, which exchange features through cross-stitch "
         "units, was trained; it segments a case beside the labelled atlases.",
         ("beljaards2020", "misra2016"),
+    ),
+    "joint-network": Method(
+        "One network that registers and segments was trained; it segments a case beside the labelled atlases.", ()
     ),
     "joint_both": Method(
         "The label probabilities of the network and of the fused label map were averaged, and the most probable label "
