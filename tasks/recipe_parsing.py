@@ -76,8 +76,9 @@ def plain(value: Any) -> Any:
 
 
 def _explain(error: ValidationError, kind: type) -> str:
-    """One sentence for the first thing wrong: key, value and rule, or the nearest known key."""
-    first = error.errors(include_url=False)[0]
+    """One sentence for the first thing wrong: key, value and rule, or for a key nobody knows the nearest known one."""
+    errors = error.errors(include_url=False)
+    first = next((each for each in errors if each["type"] == "unexpected_keyword_argument"), errors[0])
     path = [str(part) for part in first["loc"]]
     where = ".".join(path)
     if first["type"] == "unexpected_keyword_argument":
