@@ -19,8 +19,9 @@ def ncc(probabilities: Tensor, truth: Tensor, *, mask: Tensor | None = None) -> 
     .. math:: \frac{1}{K} \sum_k 1 - \frac{\operatorname{cov}(p_k, g_k)}
               {\sqrt{\operatorname{var} p_k \, \operatorname{var} g_k}}
 
-    Label 0, background, does not count. A factor and an offset of the probabilities cost nothing, and so less than
-    with `soft_dice` is said about the size of a structure. It is here to be compared with that.
+    Label 0, background, does not count. A factor and an offset of the probabilities cost nothing. Of small structures
+    it is nearly the geometric mean of precision and recall, where Dice is their harmonic mean: it is here to be
+    compared with `soft_dice`.
 
     Parameters
     ----------

@@ -25,9 +25,9 @@ class JointNetRecipe:
       known either. Both the segmentation and the transform learn from it.
 
     Propagated labels are compared by Dice. The cross-stitch network was printed with the Dice of the predicted labels
-    and with the correlation of the warped ones. Correlation pays nothing for a factor, so it says little about the
-    size of a structure, and two terms that weigh the same mistake differently pull at shared features. The authors'
-    code has Dice in both places, as here; `propagated: [{name: ncc}]` is what was printed.
+    and with the correlation of the warped ones; its authors' code has Dice in both places. So has this: both outputs
+    are then paid alike for the same mistake, by what they are scored by, and a warp that is nowhere sure costs
+    something, which correlation, blind to a factor, forgives. `propagated: [{name: ncc}]` is what was printed.
 
     Parameters
     ----------

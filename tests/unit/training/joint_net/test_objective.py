@@ -11,6 +11,7 @@ from covoxel.training.joint import FusedLabels
 from covoxel.training.joint.batch import pairs_of
 from covoxel.training.joint.material import Given, Material
 from covoxel.training.joint_net import JointNetRecipe
+from covoxel.training.joint_net.answer import ask
 from covoxel.training.joint_net.batch import ShownPairs, shown_of
 from covoxel.training.joint_net.objective import JointNetObjective
 from covoxel.training.registration import Term
@@ -181,6 +182,22 @@ def test_moving_labels_go_in_where_they_are_known_and_rows_stay_in_place() -> No
     again = JointNetObjective(recipe, (1.0, 1.0))(network, batch.rows(slice(1, 3)))
     for name, part in parts.items():
         assert_close(again[name], part[1:3])
+
+
+def test_answers_are_put_back_in_the_order_of_their_pairs() -> None:
+    """Four fixed images, all different; of the first and third the network does not see the moving labels."""
+    rows = [[1, 0, 0, 0, 0, 0], [1, 1, 0, 0, 0, 0], [1, 1, 1, 0, 0, 0], [1, 1, 1, 1, 0, 0]]
+    cases = [case(f"f{number}", row, None) for number, row in enumerate(rows)] + [case("m", MOVING, MOVING_LABELS)]
+    pairs = pairs_of(Material(cases, 2), [Chosen(number, 4) for number in range(4)], "cpu")
+    apart, together = (
+        ask(net("shared-unet"), ShownPairs(pairs, shown)) for shown in ((False, True, False, True), (True,) * 4)
+    )
+    assert_close(apart.fixed[[1, 3]], together.fixed[[1, 3]])
+    none = ask(net("shared-unet"), ShownPairs(pairs, (False,) * 4))
+    assert_close(apart.fixed[[0, 2]], none.fixed[[0, 2]])
+    assert_close(apart.answer.whole.displacement_vox[0], none.answer.whole.displacement_vox[0])
+    assert not torch.allclose(none.fixed, together.fixed, atol=1e-3)
+    assert (none.fixed[0] - none.fixed[1]).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize(

