@@ -4,10 +4,8 @@ import copy
 
 import torch
 from torch import Tensor, nn
-from torch.multiprocessing.reductions import StorageWeakRef
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
+from benchmarks.held import Held
 from covoxel.training.joint.recompute import recomputed
 from nets.segmentation import SEGMENTATION_NETS
 
@@ -17,28 +15,9 @@ def network() -> nn.Module:
     return SEGMENTATION_NETS["unet"](ndim=2, labels=2)
 
 
-class Memory(TorchDispatchMode):
-    """Bytes that what was computed meanwhile holds, at most."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.held: dict[StorageWeakRef, int] = {}
-        self.most = 0
-
-    def __torch_dispatch__(self, func: object, types: object, args: object = (), kwargs: object = None) -> object:
-        out = func(*args, **(kwargs or {}))  # type: ignore[operator, misc]
-        for tensor in tree_leaves(out):
-            if isinstance(tensor, Tensor):
-                storage = tensor.untyped_storage()
-                self.held[StorageWeakRef(storage)] = storage.nbytes()
-        self.held = {ref: size for ref, size in self.held.items() if not ref.expired()}
-        self.most = max(self.most, sum(self.held.values()))
-        return out
-
-
 def memory_and_gradient(net: nn.Module, image: Tensor) -> tuple[int, list[Tensor]]:
     """Most bytes that a step holds, and the gradient."""
-    with Memory() as memory:
+    with Held() as memory:
         net(image).square().mean().backward()
     return memory.most, [p.grad for p in net.parameters() if p.grad is not None]
 
