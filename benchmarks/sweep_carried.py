@@ -85,7 +85,7 @@ def fuse_to_teach(job: CarriedJob) -> None:
         write_labels(label_file(folder, job.case), Image(fused.label_map, grid))
         write_image(confidence_file(folder, job.case), Image(fused.confidence, grid))
         share = len(atlases) / len(job.cohort.atlases)
-        write_json(seconds_file(folder, job.case), {"seconds": share * seconds + watch.seconds})
+        write_json(seconds_file(folder, job.case), {"seconds": share * seconds + watch.cpu_seconds})
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def _evidence(job: CarriedJob) -> tuple[Evidence, list[Transform], float]:
     with Stopwatch() as watch:
         transforms = register(ENGINE, fixed, moving)
         evidence = gather_evidence(fixed, moving, label_maps, transforms)
-    return evidence, transforms, watch.seconds
+    return evidence, transforms, watch.cpu_seconds
 
 
 def _of(evidence: Evidence, cohort: Cohort, atlases: Sequence[str]) -> Evidence:
