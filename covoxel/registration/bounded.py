@@ -83,7 +83,7 @@ class BoundedNetwork:
             else:
                 found.append(said)
                 start = rows.stop
-        return torch.cat(found)
+        return found[0] if len(found) == 1 else torch.cat(found)
 
     def _attempt(self, inputs: Sequence[Tensor]) -> Tensor | None:
         """None if memory ran out; what was allocated is free when this returns."""
