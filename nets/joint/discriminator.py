@@ -6,15 +6,15 @@ import torch
 from torch import Tensor, nn
 
 from covoxel.spatial.smoothing import refine
-from nets.joint.parts import Norm
-from nets.registration.parts import SLOPE, block, convolution, full_precision
+from nets.registration.parts import block, convolution, full_precision
 
 
 class PatchDiscriminator(nn.Module):
     """Tells pairs that are aligned from pairs that registration has aligned, for each patch.
 
-    Convolutions of stride 2, and no decoder: but for the norms a logit knows its patch alone. Its
-    probabilities are the alignment confidence that weighs warped labels as truth for the fixed image.
+    Convolutions of stride 2, no decoder and, unlike in the references, no norm: a logit knows its patch alone. A norm
+    over the image would tell each patch of all others, and a pair astray anywhere would be held to be so everywhere.
+    The probabilities are the alignment confidence that weighs warped labels as truth for the fixed image.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ class PatchDiscriminator(nn.Module):
         self.ndim, self.factor = ndim, 2 ** len(widths)
         layers: list[nn.Module] = [block(ndim, 2, width)]
         for before, after in zip([width, *widths], widths, strict=False):
-            layers += [convolution(ndim, before, after, stride=2, bias=False), Norm(after), nn.LeakyReLU(SLOPE)]
+            layers.append(block(ndim, before, after, stride=2))
         self.body = nn.Sequential(*layers, convolution(ndim, [width, *widths][-1], 1))
 
     def forward(self, candidate: Tensor, fixed: Tensor) -> Tensor:
