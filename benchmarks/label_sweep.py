@@ -97,7 +97,7 @@ class Sweep:
         with self._workers() as workers:
             scoring = Scoring(self.cohort, self.roles.unlabelled, self.work / "scores", options.views, workers)
             found = scoring.of_svf(draws) if REGISTRATION in options.methods else []
-            found += [scoring.of_training(one) for one in finished]
+            found += scoring.of_trainings(finished)
         order = {method: place for place, method in enumerate(METHODS)}
         return sorted(found, key=lambda r: (r.draw.labels, r.draw.number, order[r.method]))
 

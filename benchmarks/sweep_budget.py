@@ -60,7 +60,8 @@ class Steps:
         """Mean seconds of a step of each phase, without the first ones of each and the last."""
         intervals, first, found = [b - a for a, b in pairwise([0.0, *self.moments])], 0, {}
         for phase, steps in phases.items():
-            found[phase] = fmean(intervals[first + _FIRST : first + steps - 1])  # the last one is judged
+            own = intervals[first + _FIRST : first + steps - 1]  # the last one is judged
+            found[phase] = fmean(own) if own else 0.0
             first += steps
         return found
 
@@ -69,7 +70,7 @@ def measured(job: SweepJob) -> dict[str, float]:
     """Do it."""
     torch.set_num_threads(job.threads)
     recipe = recipe_of(job)
-    tried = {phase: _trial(recipe, phase) for phase, steps in phases_of(recipe).items() if steps}
+    tried = {phase: _trial(recipe, phase) if steps else 0 for phase, steps in phases_of(recipe).items()}
     steps = Steps(job.device)
     train(with_phases(recipe, tried), ground_of(job), None, {"device": job.device, "progress": steps.tick})
     return steps.seconds(tried)

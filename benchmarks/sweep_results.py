@@ -6,6 +6,7 @@ from pathlib import Path
 
 from benchmarks.fusion_evidence import Cohort
 from benchmarks.fusion_jobs import Workers
+from benchmarks.measure import say
 from benchmarks.sweep_carried import RULES, Carried, CarriedJob, minutes_of, score_carried, scores_key
 from benchmarks.sweep_inference import ask_all
 from benchmarks.sweep_plan import REGISTRATION, Draw
@@ -56,8 +57,17 @@ class Scoring:
         found = {rule: kept(_file(folder, draw, rule), CaseScore) for rule in RULES}
         return Result(REGISTRATION, draw, found[_MAIN], others={_SECOND: found[_SECOND]}, pairs=_of(pairs, draw))
 
-    def of_training(self, finished: Finished) -> Result:
-        """A method that was trained."""
+    def of_trainings(self, finished: Sequence[Finished]) -> list[Result]:
+        """Methods that were trained; one whose networks fail on a case is said and left out."""
+        found = []
+        for one in finished:
+            try:
+                found.append(self._of_training(one))
+            except (ValueError, RuntimeError) as error:
+                say(f"{one.training.folder.name}: FAILED, {error}")
+        return found
+
+    def _of_training(self, finished: Finished) -> Result:
         training, draw, shared = finished.training, finished.draw, finished.shared
         cohort = replace(self.cohort, atlases=draw.atlases)
         answers = ask_all(training, cohort, self.views, self.folder, self.workers)
