@@ -36,6 +36,14 @@ Segmenter = Annotated[
         help="Who segments: the fused atlases, a network trained on them, or for each case the better one.",
     ),
 ]
+Correct = Annotated[
+    bool | None,
+    typer.Option(
+        "--correct/--no-correct",
+        help="Learn from the atlases, each labelled by the others, to correct what fusion does wrong.",
+        show_default=False,
+    ),
+]
 Evaluate = Annotated[Path | None, typer.Option(help="Folder of true labels ID.nii.gz that only scoring reads.")]
 Cases = Annotated[str | None, typer.Option(metavar="ID,ID,…", help="Only these cases; all without it.")]
 Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where to compute.")]
@@ -61,6 +69,7 @@ def few_shot(
     settings: Settings = None,
     rule: Rule = None,
     segmenter: Segmenter = None,
+    correct: Correct = None,
     evaluate: Evaluate = None,
     cases: Cases = None,
     device: Device = "auto",
@@ -70,7 +79,7 @@ def few_shot(
 
     Example: `python -m flows few-shot --cohort data/hippocampus --atlases h_001,h_002,h_003 --output out`
     """
-    asked = _asked(cohort, atlases, output, cases, device, workers, evaluate, rule, segmenter)
+    asked = _asked(cohort, atlases, output, cases, device, workers, evaluate, rule, segmenter, correct)
     raise typer.Exit(run_call("few-shot", settings, asked))
 
 
@@ -129,12 +138,13 @@ def fuse_labels(
     atlases: LastAtlases = None,
     settings: Settings = None,
     rule: Rule = None,
+    correct: Correct = None,
     cases: LastCases = None,
     device: Device = "auto",
     workers: Workers = None,
 ) -> None:
     """Run the stage `fuse`."""
-    asked = _asked(cohort, atlases, output, cases, device, workers, rule=rule)
+    asked = _asked(cohort, atlases, output, cases, device, workers, rule=rule, correct=correct)
     raise typer.Exit(run_stage("fuse-labels", settings, asked))
 
 
@@ -314,6 +324,7 @@ def _asked(
     evaluate: Path | None = None,
     rule: str | None = None,
     segmenter: str | None = None,
+    correct: bool | None = None,
 ) -> dict[str, Any]:
     """What the user asks for, by the names of a call; what was left out is not in it."""
     asked = {
@@ -326,6 +337,7 @@ def _asked(
         "workers": workers,
         "rule": rule,
         "segmenter": segmenter,
+        "correct": correct,
     }
     return {name: value for name, value in asked.items() if value is not None}
 

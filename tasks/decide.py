@@ -78,6 +78,7 @@ def decide(job: DecideJob) -> Made:
         "predicted_of_rules": fused["predicted"],
         "atlases": fused["atlases"],
         "rejected": fused["rejected"],
+        **({"corrected": True} if fused.get("corrected") else {}),
         "agreement": job.joint.get("agreement"),
         "agreement_of_structures": job.joint.get("agreement_of_structures", {}),
         "spread": job.joint.get("spread"),

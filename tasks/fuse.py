@@ -20,6 +20,7 @@ from data_catalog.files import load_image
 from tasks.calibrate import selector_of
 from tasks.candidates import rules_of, voters
 from tasks.choose import kept_atlases
+from tasks.correction import Correction, correction_of
 from tasks.evidence import CaseFiles, case_files, read_evidence
 from tasks.job import Artifact, Job, Made, number, work
 from tasks.layout import Layout
@@ -52,6 +53,8 @@ class FuseJob(Job):
         Why an atlas was not brought onto the case, by id.
     apart
         Whether the label map is kept in `work`, and is not the case's segmentation yet.
+    correction
+        What fusion does wrong, where that was learnt.
     """
 
     stage = "fuse"
@@ -76,19 +79,22 @@ class FuseJob(Job):
     learnt: Mapping[str, float]
     left_out: Mapping[str, str]
     apart: bool = False
+    correction: Correction | None = None
 
     def inputs(self) -> Mapping[str, str]:
         """SHA-256 of everything that is read, by name."""
-        return {"native": self.native.sha256} | self.files.hashes()
+        correction = {} if self.correction is None else self.correction.hashes()
+        return {"native": self.native.sha256} | self.files.hashes() | correction
 
     def parameters(self) -> Mapping[str, Any]:
         """Settings the result depends on."""
-        return self.settings.model_dump(mode="json") | {
+        return self.settings.fusing() | {
             "atlases": self.voting.model_dump(mode="json"),
             "judge": dict(self.judge),
             "learnt": dict(self.learnt),
             "left_out": dict(self.left_out),
             **({"apart": True} if self.apart else {}),
+            **({} if self.correction is None else {"correction": self.correction.known()}),
         }
 
     @property
@@ -119,17 +125,22 @@ def fuse(job: FuseJob) -> Made:
     evidence, choice = voters(evidence, job.files.names, job.voting, job.learnt)
     results = candidates(evidence, rules_of(job.settings, job.learnt, choice.kept))
     selected = Selector.from_json(job.judge).select(evidence, results)
-    label_map, confidence = _restore(selected.fused, evidence, fixed, load_image(job.native.path))
+    fused, values, quality = selected.fused, evidence.values, selected.predicted[selected.rule].dice
+    if job.correction is not None:
+        fused, values = job.correction.corrected(fixed.data, fused, evidence)
+        quality = job.correction.quality(quality)
+    label_map, confidence = _restore(fused, values, fixed, load_image(job.native.path))
     facts = {
-        "quality": number(selected.predicted[selected.rule].dice),
+        "quality": number(quality),
         "rule": selected.rule,
         "reason": selected.reason,
         "predicted": {rule: number(predicted.dice) for rule, predicted in selected.predicted.items()},
-        "atlases": _atlas_facts(evidence, choice.kept, selected.fused, job.learnt),
+        "atlases": _atlas_facts(evidence, choice.kept, fused, job.learnt),
         "rejected": dict(job.left_out) | choice.rejected,
+        **({} if job.correction is None else {"corrected": True}),
     }
     outputs = write_result(label_map, confidence, job.places)
-    return Made(outputs, result_facts(label_map, confidence, evidence.values.tolist()) | facts)
+    return Made(outputs, result_facts(label_map, confidence, values.tolist()) | facts)
 
 
 @task(task_run_name="keep the label of {job.case}", **TASK_OPTIONS)
@@ -152,7 +163,7 @@ def fused_places(layout: Layout, case: str, apart: bool) -> tuple[Path, Path]:
 
 def fuse_jobs(study: Study) -> list[FuseJob]:
     """A job for each case that has its transforms."""
-    selector, jobs = selector_of(study), []
+    selector, correction, jobs = selector_of(study), correction_of(study), []
     for case in study.fixed:
         if study.calibrates and not selector.calibration.cases:
             for flag in selector.flags:
@@ -171,6 +182,7 @@ def fuse_jobs(study: Study) -> list[FuseJob]:
                 learnt=learnt_parameters(study, case.id),
                 left_out={} if chosen is None else chosen.facts["rejected"],
                 apart=study.fuses_apart,
+                correction=correction,
             )
         )
     return jobs
@@ -191,9 +203,9 @@ def keep_jobs(study: Study) -> list[KeepJob]:
     ]
 
 
-def _restore(fused: Fused, evidence: Evidence, fixed: Image, native: Image) -> tuple[Image, Image]:
+def _restore(fused: Fused, values: Tensor, fixed: Image, native: Image) -> tuple[Image, Image]:
     """Label map and confidence on the grid of `native`, by one interpolation of the probabilities."""
-    label_map = restore_labels(fused.probabilities.cpu(), fixed.grid, native.grid, values=evidence.values.cpu())
+    label_map = restore_labels(fused.probabilities.cpu(), fixed.grid, native.grid, values=values.cpu())
     return label_map, restore_map(fused.confidence.cpu(), fixed.grid, native.grid)
 
 

@@ -14,6 +14,7 @@ from covoxel.segmentation.rivals import Judged
 from covoxel.spatial import Image
 from tasks.calibrate import selector_of
 from tasks.candidates import rules_of, voters
+from tasks.correction import correction_of
 from tasks.evidence import CaseFiles, case_files, read_evidence
 from tasks.job import Artifact, Job, Made, work
 from tasks.joint_facts import joint_facts
@@ -79,7 +80,7 @@ class JudgeJob(Job):
     def parameters(self) -> Mapping[str, Any]:
         """Settings the result depends on."""
         return {
-            "fuse": self.settings.model_dump(mode="json"),
+            "fuse": self.settings.fusing(),
             "atlases": self.voting.model_dump(mode="json"),
             "learnt": dict(self.learnt),
             "selector": dict(self.selector),
@@ -129,9 +130,17 @@ def judge_jobs(study: Study) -> list[JudgeJob]:
 
 
 def judged_of(study: Study) -> dict[str, Judged]:
-    """What was found, by id of the atlas."""
-    found = {case: record.facts["dice"] for case, record in sorted(study.records.get("judge", {}).items())}
-    return {case: Judged(**dice) for case, dice in found.items() if None not in dice.values()}
+    """What was found, by id of the atlas.
+
+    An atlas taught the correction of fused labels, if there is one, and can only be fused without it: fusion is
+    credited with what a correction gained on atlases that it had not seen.
+    """
+    correction = correction_of(study)
+    found = {case: dict(record.facts["dice"]) for case, record in sorted(study.records.get("judge", {}).items())}
+    known = {case: dice for case, dice in found.items() if None not in dice.values()}
+    if correction is not None:
+        known = {case: dice | {"fusion": correction.quality(dice["fusion"])} for case, dice in known.items()}
+    return {case: Judged(**dice) for case, dice in known.items()}
 
 
 def _held_out(study: Study) -> list[str]:

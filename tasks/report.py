@@ -27,6 +27,7 @@ from covoxel.report import (
 from covoxel.training.registration import Recipe
 from tasks.calibrate import leave_one_out, selector_of
 from tasks.components import option_of
+from tasks.correction import correction_notes, correction_of
 from tasks.job import COHORT
 from tasks.options import TASK_OPTIONS
 from tasks.recipe import load_recipe
@@ -57,7 +58,11 @@ def report_of(study: Study) -> Report:
         cases=tuple(rows),
         cohort=study.cohort.name,
         stages=tuple(_stage(study, name) for name, records in study.records.items() if records),
-        components=(*_components(settings), *joint_components(study)),
+        components=(
+            *_components(settings),
+            *(["correction"] if correction_of(study) else []),
+            *joint_components(study),
+        ),
         settings=_settings(settings),
         versions=_versions(),
         device=study.device,
@@ -205,7 +210,7 @@ def _notes(study: Study) -> tuple[str, ...]:
     network = _network(study.call.settings)
     if network is not None:
         notes.append(f"The network {network.name} was trained before: {network.method}")
-    notes += joint_notes(study)
+    notes += (*correction_notes(study), *joint_notes(study))
     if study.call.settings.register_.labels is not None:
         notes.append("Predicted label maps drove the registrations beside the images; they score nothing.")
     if study.calibrates:

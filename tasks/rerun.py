@@ -8,6 +8,7 @@ from tasks.calibrate import calibrate_jobs
 from tasks.call import Call, CallError
 from tasks.check import check_jobs, set_aside
 from tasks.choose import choose_jobs
+from tasks.correct import correct_jobs
 from tasks.decide import decide_jobs
 from tasks.evaluate import evaluate_jobs
 from tasks.figures import figures_jobs
@@ -35,6 +36,7 @@ _FUSED: Stages = [
     ("register", register_jobs),
     ("learn", learn_jobs),
     ("calibrate", calibrate_jobs),
+    ("correct", correct_jobs),
     ("fuse", lambda study: [*fuse_jobs(study), *keep_jobs(study)]),
 ]
 _SEGMENTED: Stages = [("segment", segment_jobs), ("judge", judge_jobs), ("decide", decide_jobs)]
@@ -136,7 +138,7 @@ def _idle(study: Study) -> set[str]:
     chooses = atlases.count is not None and atlases.by != "weight"
     aligns = study.alignment == "affine"
     asked_for = {"choose": chooses, "learn": study.learns, "align": aligns}
-    return {"template", "calibrate", "judge", *(stage for stage, asked in asked_for.items() if not asked)}
+    return {"template", "calibrate", "correct", "judge", *(stage for stage, asked in asked_for.items() if not asked)}
 
 
 def _waiting(study: Study, job: Job) -> list[str]:

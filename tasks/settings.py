@@ -90,6 +90,16 @@ class FuseSettings(_Stage):
         min_length=1,
         description="rules among which select chooses for each case",
     )
+    correct: bool = Field(
+        False,
+        description="learn from the atlases, each labelled by the others, to correct what fusion does wrong; some "
+        "minutes",
+    )
+    correct_steps: PositiveInt = Field(600, description="steps of that training, which is done three times")
+
+    def fusing(self) -> dict[str, Any]:
+        """What decides a fused label map before it is corrected, as plain data."""
+        return self.model_dump(mode="json", exclude={"correct", "correct_steps"})
 
 
 class LearnSettings(_Stage):
@@ -182,6 +192,13 @@ def with_rule(settings: FewShotSettings, rule: str | None) -> FewShotSettings:
     if rule in (None, settings.fuse.rule):
         return settings
     return settings.model_copy(update={"fuse": settings.fuse.model_copy(update={"rule": rule, "options": {}})})
+
+
+def with_correction(settings: FewShotSettings, correct: bool | None) -> FewShotSettings:
+    """The settings with fusion corrected or not; unchanged if `correct` is None."""
+    if correct is None:
+        return settings
+    return settings.model_copy(update={"fuse": settings.fuse.model_copy(update={"correct": correct})})
 
 
 def with_segmenter(settings: FewShotSettings, segmenter: str | None) -> FewShotSettings:

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from covoxel.manifest import FolderLock, FolderLockedError, Manifest, Record
+from covoxel.training.correction import MIN_CASES
 from covoxel.training.registration import Recipe
 from data_catalog import Case, Cohort, CohortError, EvaluationLabels, open_cohort
 from tasks.call import Call, CallError
@@ -101,14 +102,25 @@ class Study:
 
     @property
     def to_register(self) -> tuple[str, ...]:
-        """Ids of the cases onto which atlases are brought; the atlases themselves too if predictions are calibrated."""
-        own = self.atlases if self.calibrates and len(self.atlases) > 1 else ()
+        """Ids of the cases onto which atlases are brought; the atlases themselves too if they are labelled."""
+        own = self.atlases if self.labels_atlases else ()
         return tuple(case.id for case in (*own, *self.fixed))
 
     @property
     def calibrates(self) -> bool:
         """Whether the quality of results is predicted, as the atlases, each labelled by the others, teach."""
         return self.call.settings.fuse.rule == SELECT
+
+    @property
+    def corrects(self) -> bool:
+        """Whether it is learnt from the atlases, each labelled by the others, what fusion does wrong."""
+        return self.call.settings.fuse.correct
+
+    @property
+    def labels_atlases(self) -> bool:
+        """Whether each atlas is labelled by the others, and there are enough of them for what that is to teach."""
+        enough = 2 if self.calibrates else MIN_CASES
+        return (self.calibrates or self.corrects) and len(self.atlases) >= enough
 
     @property
     def segments(self) -> bool:

@@ -207,10 +207,16 @@ def _case_row(study: Study, case: str, role: str, final: Record | None) -> dict[
         "status": status,
         "reason": reason or None,
         "predicted_quality": final.facts["quality"] if final and role != "atlas" else None,
-        "rule": final.facts.get("rule") if final else None,
+        "rule": _rule(final),
         **({"agreement": final.facts.get("agreement") if final else None} if study.segments else {}),
         "flags": "; ".join(flags_of(study, case)) or None,
     }
+
+
+def _rule(final: Record | None) -> str | None:
+    """Rule that made a label map, and whether that was corrected."""
+    rule = final.facts.get("rule") if final else None
+    return f"{rule}, corrected" if final and final.facts.get("corrected") else rule
 
 
 def _case_columns(study: Study) -> list[str]:

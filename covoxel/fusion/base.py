@@ -123,11 +123,14 @@ def fuse(rule: str, evidence: Evidence, **settings: Any) -> Fused:
     KeyError
         If the rule is unknown.
     """
-    probabilities = FUSION_RULES[rule](evidence, **settings)
+    return fused_of(FUSION_RULES[rule](evidence, **settings), evidence.values, evidence.valid.any(0))
+
+
+def fused_of(probabilities: Tensor, values: Tensor, seen: Tensor) -> Fused:
+    """The result that probabilities `(label, *shape)` are, of labels `values`; `seen`: where there is an atlas."""
     winner = smallest_winner(probabilities)
     confidence = probabilities.gather(0, winner[None])[0].clamp(0, 1)
-    confidence = confidence.masked_fill(~evidence.valid.any(0), 0.0)
-    return Fused(evidence.values.to(winner.device)[winner], confidence, probabilities)
+    return Fused(values.to(winner.device)[winner], confidence.masked_fill(~seen, 0.0), probabilities)
 
 
 def smallest_winner(probabilities: Tensor) -> Tensor:

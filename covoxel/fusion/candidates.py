@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from covoxel.fusion.base import Evidence, Fused, fuse, smallest_winner
+from covoxel.fusion.base import Evidence, Fused, fuse, fused_of
 
 CONSENSUS = "consensus"
 """Name of the mean of the probabilities of the rules of `CONSENSUS_OF`."""
@@ -52,7 +52,4 @@ def candidates(
 def consensus_of(evidence: Evidence, results: Mapping[str, Fused]) -> Fused:
     """The mean of the probabilities of several results on the same evidence, with ties and views as in `fuse`."""
     probabilities = torch.stack([fused.probabilities for fused in results.values()]).mean(0)
-    winner = smallest_winner(probabilities)
-    confidence = probabilities.gather(0, winner[None])[0].clamp(0, 1)
-    seen = evidence.valid.any(0).to(confidence.device)
-    return Fused(evidence.values.to(winner.device)[winner], confidence.masked_fill(~seen, 0.0), probabilities)
+    return fused_of(probabilities, evidence.values, evidence.valid.any(0).to(probabilities.device))

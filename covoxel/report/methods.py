@@ -92,6 +92,12 @@ METHODS: dict[str, Method] = {
         "Before fusion, atlases that agree too little with a case or with the other atlases were left out of it.",
         ("aljabar2009",),
     ),
+    "correction": Method(
+        "Systematic errors of fusion were corrected by a network that sees the image and the fused probabilities; it "
+        "was trained on the atlases, each fused from the others, and its probabilities and the fused ones were "
+        "averaged.",
+        ("wang2011",),
+    ),
     "deepatlas": Method(
         "A segmentation and a registration network were trained in turns, each on what the other one says of cases "
         "without labels of their own, as in DeepAtlas.",

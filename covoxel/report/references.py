@@ -126,6 +126,17 @@ REFERENCES: dict[str, Reference] = {
             "10.1109/TPAMI.2012.143",
         ),
         _article(
+            "wang2011",
+            "Wang, Hongzhi and Das, Sandhitsu R. and Suh, Jung W. and "  # codespell:ignore suh
+            "Altinay, Murat and Pluta, John and Craige, Caryne and Avants, Brian and Yushkevich, Paul A.",
+            "A learning-based wrapper method to correct systematic errors in automatic image segmentation: "
+            "consistently improved performance in hippocampus, cortex and brain segmentation",
+            _NI,
+            2011,
+            "55:968–985",
+            "10.1016/j.neuroimage.2011.01.006",
+        ),
+        _article(
             "weihsbach2022",
             "Weihsbach, Christian and Bigalke, Alexander and Kruse, Christian N. and Hempe, Hellena and "
             "Heinrich, Mattias P.",

@@ -1,0 +1,162 @@
+"""Cross-fitting: whether a correction helps cases that it has not seen, asked before it is used on any."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import isfinite
+from pathlib import Path
+from statistics import fmean, stdev
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from covoxel.fusion.base import smallest_winner
+from covoxel.metrics.dice import dice
+from covoxel.training.correction.apply import correct
+from covoxel.training.correction.cases import CorrectionCase, check_cases
+from covoxel.training.correction.settings import CorrectionSettings
+from covoxel.training.correction.trainer import train_correction
+from covoxel.training.progress import Progress
+from covoxel.training.registration.machine import Precision
+
+MIN_CASES = 4
+"""Fewer labelled cases cannot say whether a correction helps."""
+
+TRAININGS = 3
+"""One on each half, one on all."""
+
+
+@dataclass(frozen=True, eq=False)
+class LearntCorrection:
+    """A correction, and what speaks for it.
+
+    Parameters
+    ----------
+    network
+        Trained on all cases; None if it does not help.
+    gains
+        Dice, mean over structures, that each case gained by a correction which had not seen it, by id.
+    gain, error
+        Their mean, and its standard error.
+    sentence
+        Whether it is used, and why.
+    curve
+        Of the training on all cases; empty if there was none.
+    notes
+        Of the trainings.
+    """
+
+    network: nn.Module | None
+    gains: dict[str, float]
+    gain: float
+    error: float
+    sentence: str
+    curve: pd.DataFrame
+    notes: tuple[str, ...]
+
+
+def learn_correction(
+    build: Callable[[], nn.Module],
+    cases: Sequence[CorrectionCase],
+    settings: CorrectionSettings | None = None,
+    *,
+    device: str = "cpu",
+    precision: Precision = "32-true",
+    checkpoints: Path | None = None,
+    checkpoint_seconds: float = 60.0,
+    progress: Progress | None = None,
+) -> LearntCorrection:
+    """Train a correction on each half of the cases, try it on the other half, and if it helps train one on all.
+
+    It helps if the mean gain in Dice is above its standard error. Cases of one subject are in one half.
+
+    Parameters
+    ----------
+    build
+        Makes the network, the same one at every call.
+    cases, settings, device, precision, checkpoint_seconds
+        As for `train_correction`.
+    checkpoints
+        Folder for the states of the three trainings. What lies there is gone on from; who calls removes it.
+    progress
+        Told after every step, of the steps of all trainings.
+
+    Raises
+    ------
+    ValueError
+        As `train_correction`, and if there are fewer than four cases or all are of one subject.
+    TrainingDivergedError
+        As `train_correction`.
+    """
+    settings = settings or CorrectionSettings()
+    check_cases(cases)
+    first, second = _halves(cases)
+
+    def trained(name: str, number: int, some: Sequence[CorrectionCase]) -> tuple[nn.Module, pd.DataFrame]:
+        result = train_correction(
+            build(),
+            some,
+            settings,
+            device=device,
+            precision=precision,
+            checkpoint=None if checkpoints is None else checkpoints / f"{name}.pt",
+            checkpoint_seconds=checkpoint_seconds,
+            progress=_counting_on(progress, number * settings.steps, TRAININGS * settings.steps),
+        )
+        notes.extend(note for note in result.notes if note not in notes)
+        return result.network, result.curve
+
+    notes: list[str] = []
+    gains: dict[str, float] = {}
+    for number, (teaching, judging) in enumerate(((first, second), (second, first))):
+        network, _ = trained(f"half_{number + 1}", number, teaching)
+        network.to(device)
+        gains |= {case.id: gain_on(network, case, settings, device) for case in judging}
+    gain = fmean(gains.values())
+    error = stdev(gains.values()) / math.sqrt(len(gains))
+    said = f"{gain:+.4f} (standard error {error:.4f})"
+    if gain <= error:
+        sentence = (
+            f"Fusion was not corrected: on {len(gains)} atlases that it had not seen, a correction changed Dice by "
+            f"{said}."
+        )
+        return LearntCorrection(None, gains, gain, error, sentence, pd.DataFrame(), tuple(notes))
+    network, curve = trained("all", 2, cases)
+    sentence = (
+        "A network that learnt from the atlases, each labelled by the others, corrected the fused labels; on "
+        f"{len(gains)} atlases that it had not seen it changed Dice by {said}."
+    )
+    return LearntCorrection(network, gains, gain, error, sentence, curve, tuple(notes))
+
+
+def gain_on(network: nn.Module, case: CorrectionCase, settings: CorrectionSettings, device: str = "cpu") -> float:
+    """Dice, mean over structures, of the corrected label map of a case, less that of the fused one."""
+    fused = case.probabilities.to(device).float()
+    corrected = correct(network, case.image.to(device), fused, settings)
+    return _score(corrected, case) - _score(fused, case)
+
+
+def _score(probabilities: Tensor, case: CorrectionCase) -> float:
+    values = torch.arange(len(probabilities))
+    scores = dice(smallest_winner(probabilities).cpu(), case.labels, values).values()
+    known = [score for score in scores if isfinite(score)]
+    return fmean(known) if known else 0.0
+
+
+def _halves(cases: Sequence[CorrectionCase]) -> tuple[list[CorrectionCase], list[CorrectionCase]]:
+    """Every other person's cases, and the others."""
+    people = sorted({case.person for case in cases})
+    if len(cases) < MIN_CASES or len(people) < 2:
+        raise ValueError(
+            f"whether a correction helps needs {MIN_CASES} cases or more of two subjects or more, got {len(cases)} of "
+            f"{len(people)}"
+        )
+    one = set(people[::2])
+    return [case for case in cases if case.person in one], [case for case in cases if case.person not in one]
+
+
+def _counting_on(progress: Progress | None, before: int, total: int) -> Progress | None:
+    if progress is None:
+        return None
+    return lambda done, _, loss: progress(before + done, total, loss)

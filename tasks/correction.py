@@ -1,0 +1,135 @@
+"""Correction: the network of `models/correction` and what it makes of a fused result."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from covoxel.fusion import Evidence, Fused
+from covoxel.fusion.base import fused_of
+from covoxel.manifest import Record, code_sha256
+from covoxel.training.correction import MIN_CASES, CorrectionSettings
+from covoxel.training.correction import correct as correct_probabilities
+from nets.segmentation import SEGMENTATION_NETS
+from tasks.job import COHORT, Artifact
+from tasks.study import Study
+from tasks.weights import load_weights
+
+MODEL = "correction"
+"""Name of the model's folder."""
+WEIGHTS, SETTINGS, CURVE = "network.safetensors", "settings.json", "curve.tsv"
+NETWORK = "unet"
+CODE = ("covoxel.training.correction", "nets.blocks", "nets.segmentation.unet", "tasks.correction")
+"""What decides, beside the weights, what becomes of a fused result."""
+
+_NARROW, _FEW_LABELS, _LEVELS = 8, 8, 3
+
+
+@dataclass(frozen=True)
+class Correction:
+    """A correction that helps.
+
+    Parameters
+    ----------
+    weights, settings
+        Its files.
+    gain
+        Dice that atlases not seen gained by it.
+    """
+
+    weights: Artifact
+    settings: Artifact
+    gain: float
+
+    def hashes(self) -> dict[str, str]:
+        """SHA-256 of what is read, by name."""
+        return {"correction": self.weights.sha256, "correction_settings": self.settings.sha256}
+
+    def known(self) -> dict[str, Any]:
+        """What else a result depends on."""
+        return {"gain": self.gain, "code": code_sha256(*CODE)}
+
+    def quality(self, predicted: float) -> float:
+        """Predicted Dice of a corrected result, from that of the fused one."""
+        return min(1.0, max(0.0, predicted + self.gain))
+
+    def corrected(self, image: Tensor, fused: Fused, evidence: Evidence) -> tuple[Fused, Tensor]:
+        """What becomes of a fused result, and the label values of its probabilities: those of all atlases.
+
+        Parameters
+        ----------
+        image
+            `(*shape)` preprocessed, on the device where to compute.
+        fused, evidence
+            The result, and what it was fused from.
+        """
+        network, values = _loaded(self.weights, self.settings, str(image.device))
+        probabilities = in_list(fused.probabilities, evidence.values, values)
+        better = correct_probabilities(network, image, probabilities, CorrectionSettings())
+        return fused_of(better, values, evidence.valid.any(0).to(better.device)), values
+
+
+def correction_of(study: Study) -> Correction | None:
+    """The correction that this run learnt; None where there is none, or it does not help."""
+    record = _record(study)
+    if record is None or not record.facts["used"]:
+        return None
+    folder = study.layout.model(MODEL)
+    weights, settings = (study.artifact("correct", COHORT, folder / name) for name in (WEIGHTS, SETTINGS))
+    return Correction(weights, settings, record.facts["gain"])
+
+
+def correction_notes(study: Study) -> tuple[str, ...]:
+    """Sentences for the reader of the report: whether fusion was corrected, and why not."""
+    if not study.corrects:
+        return ()
+    record = _record(study)
+    if record is not None:
+        return (record.facts["sentence"], *record.facts["notes"])
+    if "correct" in study.trouble:
+        return (f"Fusion was not corrected: {study.trouble['correct']}.",)
+    return (
+        f"Fusion was not corrected: at least {MIN_CASES} atlases that can be labelled by the others are needed to "
+        "learn what it does wrong, and there are fewer.",
+    )
+
+
+def in_list(probabilities: Tensor, own: Tensor, values: Tensor) -> Tensor:
+    """Probabilities `(label, *shape)` of the label values `own` as such of all `values`, which hold them."""
+    if own.tolist() == values.tolist():
+        return probabilities
+    result = probabilities.new_zeros((len(values), *probabilities.shape[1:]))
+    result[torch.searchsorted(values, own.to(values.device)).to(result.device)] = probabilities
+    return result
+
+
+def widths_for(labels: int) -> list[int]:
+    """Channels of each level of the network: more where there are many labels."""
+    finest = _NARROW if labels <= _FEW_LABELS else 2 * _NARROW
+    return [finest * 2**level for level in range(_LEVELS)]
+
+
+def build_network(*, ndim: int, labels: int, widths: Sequence[int]) -> nn.Module:
+    """The network, which sees the image and the fused probabilities of all structures; the same one at every call."""
+    with torch.random.fork_rng([]):
+        torch.manual_seed(0)
+        build: Any = SEGMENTATION_NETS[NETWORK]
+        network: nn.Module = build(ndim=ndim, labels=labels, inputs=labels, widths=tuple(widths))
+        return network
+
+
+@lru_cache(maxsize=2)
+def _loaded(weights: Artifact, settings: Artifact, device: str) -> tuple[nn.Module, Tensor]:
+    """Network and label values; read once a process, not once a case."""
+    about: dict[str, Any] = json.loads(settings.path.read_text(encoding="utf-8"))
+    network = build_network(**about["network"])
+    load_weights(weights.path, weights.sha256, network, settings.path.name)
+    return network.eval().requires_grad_(False).to(device), torch.tensor(about["values"])
+
+
+def _record(study: Study) -> Record | None:
+    return study.record("correct", COHORT)
