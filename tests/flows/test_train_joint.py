@@ -99,13 +99,13 @@ def with_test_case(cohort: Path, case: str) -> Path:
 def test_networks_are_trained_by_atlases_and_fused_labels_once(
     invoke: Invoke, make_cohort: MakeCohort, recipe: MakeRecipe, run: Callable[..., list[object]], tmp_path: Path
 ) -> None:
-    cohort, output = with_test_case(make_cohort(cases=7, labelled=7), "c7"), tmp_path / "out"
+    cohort, output = with_test_case(make_cohort(cases=6, labelled=6), "c6"), tmp_path / "out"
     call = run(cohort, output, recipe("held_out: 3\n"), "--atlases", "c1,c2,c3,c4")
     status, text, errors = invoke(*call)
     assert status == 0, errors
     model = output / "models" / "tiny"
     assert f"model: {model}" in text
-    assert "trained on 6 cases, 4 with labels of their own, 2 with fused ones" in text
+    assert "trained on 5 cases, 4 with labels of their own, 1 with fused ones" in text
     assert "the recipe holds out 3 atlases to judge; of 4, 1 can be spared" in text
     assert "label 17: joint minus separate Dice" in text
     assert "on 1 held-out case: " in text
@@ -115,15 +115,15 @@ def test_networks_are_trained_by_atlases_and_fused_labels_once(
     assert not list((output / "work").glob("training/*"))
     assert list((output / "logs" / "tiny").rglob("events.out.tfevents.*"))
     assert set(read_table(model / "curve.tsv")["phase"]) == {"registration", "segmentation", "joint"}
-    images = {f"c{number}.image" for number in range(1, 7)}
+    images = {f"c{number}.image" for number in range(1, 6)}
     labels = {"c1.labels", "c2.labels", "c3.labels", "c4.labels"}
-    fused = {f"{case}.{what}" for case in ("c5", "c6") for what in ("predicted", "confidence")}
+    fused = {"c5.predicted", "c5.confidence"}
     assert set(record(output).inputs) == images | labels | fused, "a test case does not train, nor another label"
     assert not (output / "segmentations" / "c5.nii.gz").exists(), "fused labels that teach are no result"
 
     facts = joint_facts(model)
     assert facts.values == (0, 3, 17)
-    assert len(facts.taught_by) == 6
+    assert len(facts.taught_by) == 5
     assert [verdict.label for verdict in facts.verdicts] == [1, 2]
     assert all(verdict.sentence in text for verdict in facts.verdicts)
     scores = record(output).facts["scores"]
@@ -131,11 +131,11 @@ def test_networks_are_trained_by_atlases_and_fused_labels_once(
     assert load_segmenter(model, "cpu").values == facts.values
     assert load_model(model / "registration", "cpu").spacing_mm == facts.spacing_mm
     card = (model / "README.md").read_text()
-    for said in ("two tiny networks", "**images**: 6", "4 drawn by hand (those of the atlases), 2 fused of theirs"):
+    for said in ("two tiny networks", "**images**: 5", "4 drawn by hand (those of the atlases), 1 fused of theirs"):
         assert said in card
     assert facts.verdicts[0].sentence in card
     assert str(tmp_path) not in card
-    assert not any(f"c{number}" in card for number in range(1, 7))
+    assert not any(f"c{number}" in card for number in range(1, 6))
 
     before = {path: path.stat().st_mtime_ns for path in output.rglob("*") if path.is_file()}
     assert invoke(*call)[:2] == (status, text)
@@ -157,6 +157,14 @@ def test_a_recipe_without_fused_labels_registers_nothing_and_needs_no_alarm_to_e
     assert set(record(output).inputs) == {"c1.image", "c2.image", "c3.image", "c1.labels", "c2.labels"}
     assert joint_facts(output / "models" / "tiny").verdicts == ()
     assert "It was not checked whether joint training hurts." in (output / "models/tiny/README.md").read_text()
+
+    use = tmp_path / "use.yaml"
+    use.write_text(f"register: {{engine: identity}}\nfuse: {{rule: majority}}\nsegment: {{recipe: {how}, views: 1}}\n")
+    call = ["--cohort", tmp_path / "cohort", "--atlases", "c1,c2", "--output", output, "--settings", use]
+    status, _, errors = invoke("few-shot", *call, "--segmenter", "joint", "--device", "cpu")
+    assert status == 0, errors
+    assert "segment: 1 of 1" in errors
+    assert "train-joint: " not in errors, "what is trained already is not trained again"
 
 
 def test_without_an_atlas_registration_is_trained_and_segmentation_refused_with_the_reason(
@@ -183,6 +191,7 @@ def test_atlases_with_different_labels_teach_their_union_and_what_nobody_has_is_
     status, text, errors = invoke(*run(cohort, output, recipe(), "--atlases", "c1,c2,c3"))
     assert status == 0, errors
     assert joint_facts(output / "models" / "tiny").values == (0, 3, 17)
+    assert "no atlas has middle: it is not learnt" in text
     assert "label sets differ: c2 lack structures of others, which are neither taught nor punished there" in text
     card = (output / "models" / "tiny" / "README.md").read_text()
     assert "**label sets**: 1 atlas lacks structures of others" in card
@@ -192,8 +201,8 @@ def test_atlases_with_different_labels_teach_their_union_and_what_nobody_has_is_
 def test_one_network_is_trained_scored_and_kept_without_verdict(
     invoke: Invoke, make_cohort: MakeCohort, recipe: MakeRecipe, run: Callable[..., list[object]], tmp_path: Path
 ) -> None:
-    output, how = tmp_path / "out", recipe("fused_weight: 0\nheld_out: 1\n", kind=ONE)
-    call = run(make_cohort(cases=5, labelled=4), output, how, "--atlases", "c1,c2,c3,c4")
+    output, how = tmp_path / "out", recipe("fused_weight: 0\nheld_out: 1\nalignment: affine\n", kind=ONE)
+    call = run(make_cohort(cases=4, labelled=4), output, how, "--atlases", "c1,c2,c3,c4")
     status, text, errors = invoke(*call)
     assert status == 0, errors
     assert "there is no separate network to hold it against: the alarm was not checked" in text
@@ -205,6 +214,7 @@ def test_one_network_is_trained_scored_and_kept_without_verdict(
         "curve.tsv",
         "README.md",
     }
+    assert {f"c{number}.alignment" for number in range(2, 5)} < set(record(output).inputs)
     (scores,) = record(output).facts["scores"]["network"].values()
     assert set(scores) == {"3", "17"}
     assert load_segmenter(model, "cpu").values == (0, 3, 17)
