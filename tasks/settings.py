@@ -114,13 +114,13 @@ class LearnSettings(_Stage):
 
 
 class TrainSettings(_Stage):
-    """How train-registration trains, beside what its recipe says."""
+    """How networks are trained, beside what their recipes say."""
 
     labels: Folder | None = Field(
-        None, description="folder of predicted label maps ID.nii.gz that teach beside those of the atlases"
+        None, description="for train-registration: folder of predicted label maps ID.nii.gz that teach too"
     )
     precision: Precision = Field("32-true", description="32-true, bf16-mixed or 16-mixed (on a GPU)")
-    devices: PositiveInt = Field(1, description="GPUs that share each batch")
+    devices: PositiveInt = Field(1, description="GPUs that share each batch (train-registration)")
 
 
 class SegmentSettings(_Stage):

@@ -58,9 +58,13 @@ def check_joint_training(settings: TrainSettings, recipe: str, device: str) -> N
     Raises
     ------
     SettingsError
-        If there are to be several devices, or the device does not compute in this precision.
+        If predicted label maps are named, there are to be several devices, or the device does not compute in this
+        precision.
     """
-    count = settings.devices
+    count, place = settings.devices, f"train.labels = {str(settings.labels)!r} is wrong"
+    require(
+        settings.labels is None, f"{place}: train-joint fuses the label maps that teach beside those of the atlases"
+    )
     require(count == 1, f"train.devices = {count} is wrong: the joint recipe {recipe} trains on one device")
     _check_precision(settings, device)
 

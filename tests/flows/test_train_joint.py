@@ -332,17 +332,38 @@ def test_wrong_calls_are_refused_before_anything_starts(
     assert not output.exists()
 
 
-def test_a_model_of_another_kind_is_not_overwritten_and_settings_of_no_use_are_refused(
+def test_a_model_of_another_kind_is_not_overwritten(
     invoke: Invoke, make_cohort: MakeCohort, recipe: MakeRecipe, run: Callable[..., list[object]], tmp_path: Path
 ) -> None:
-    cohort, output, path = make_cohort(cases=2), tmp_path / "out", recipe()
+    output = tmp_path / "out"
     (output / "models" / "tiny").mkdir(parents=True)
     (output / "models" / "tiny" / "model.json").write_text("{}")
-    status, _, errors = invoke(*run(cohort, output, path))
+    status, _, errors = invoke(*run(make_cohort(cases=2), output, recipe()))
     assert status == 2
     assert "models/tiny in the output folder is a model of train-registration; give the recipe another name" in errors
+
+
+@pytest.mark.parametrize(
+    ("train", "sentence"),
+    [
+        ("devices: 2", "train.devices = 2 is wrong: the joint recipe tiny trains on one device"),
+        ("precision: 16-mixed", "train.precision = '16-mixed' is wrong: the CPU has"),
+        ("labels: /none", "train.labels = '/none' is wrong: train-joint fuses the label maps that teach"),
+    ],
+)
+def test_wrong_settings_of_a_training_are_refused_before_anything_starts(
+    invoke: Invoke,
+    make_cohort: MakeCohort,
+    recipe: MakeRecipe,
+    run: Callable[..., list[object]],
+    tmp_path: Path,
+    train: str,
+    sentence: str,
+) -> None:
     settings = tmp_path / "wrong.yaml"
-    settings.write_text("train: {devices: 2}\n")
-    status, _, errors = invoke(*run(cohort, tmp_path / "new", path), "--settings", settings)
+    settings.write_text(f"train: {{{train}}}\n")
+    call = run(make_cohort(cases=2), tmp_path / "out", recipe(), "--settings", settings)
+    status, _, errors = invoke(*call)
     assert status == 2
-    assert "train.devices = 2 is wrong: the joint recipe tiny trains on one device" in errors
+    assert sentence in errors
+    assert not (tmp_path / "out").exists()
