@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
@@ -38,7 +39,7 @@ def draw_figure(results: Sequence[Result], path: Path) -> None:
     axes.set_ylabel("Dice, mean over cases and structures")
     axes.grid(axis="y", alpha=0.3)
     axes.legend(frameon=False)
-    with atomic_path(path) as temporary:
+    with atomic_path(path) as temporary, rc_context({"svg.hashsalt": "covoxel"}):
         figure.savefig(temporary, format=path.suffix.removeprefix("."), metadata=_without_date(path))
 
 

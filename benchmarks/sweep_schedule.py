@@ -72,16 +72,15 @@ class Schedule:
             return [finished for future in futures if (finished := future.result()) is not None]
 
     def _try_all(self, draws: Sequence[Draw], methods: Sequence[str], pool: ThreadPoolExecutor) -> None:
-        """Trial steps of each method and number of labels, with the first draw."""
+        """Trial steps of each method and number of labels, with the first draw, and of what is shared."""
         for draw in draws:
             for method in methods:
                 if (method, draw.labels) not in self._seconds:
                     self._seconds[method, draw.labels] = pool.submit(seconds_of, self._job(method, draw), self.work)
         for method in methods:
-            if method in JOINT:
-                self._seconds[f"{UNSUPERVISED} {method}", 0] = pool.submit(
-                    seconds_of, self._unsupervised(method), self.work
-                )
+            if method in JOINT and (self._shared_key(method), 0) not in self._seconds:
+                job = self._unsupervised(method)
+                self._seconds[self._shared_key(method), 0] = pool.submit(seconds_of, job, self.work)
 
     def _share_all(self, draws: Sequence[Draw], methods: Sequence[str], pool: ThreadPoolExecutor) -> None:
         most = max(draw.labels for draw in draws)
@@ -98,7 +97,7 @@ class Schedule:
         job = self._unsupervised(method)
         scale = self.budget.scale
         if scale is None:
-            seconds = self._seconds[f"{UNSUPERVISED} {method}", 0].result() | self._seconds[method, most].result()
+            seconds = self._seconds[self._shared_key(method), 0].result() | self._seconds[method, most].result()
             phases = phases_of(recipe_of(job)) | phases_of(recipe_of(replace(job, method=method)))
             scale = scale_of(phases, seconds, self._budget_seconds)
         return do(replace(job, scale=scale), self.work)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from benchmarks.fusion_evidence import STRUCTURES
 from benchmarks.fusion_scores import interval
+from benchmarks.sweep_ground import SEPARATE
 from benchmarks.sweep_plan import (
     CROSS_STITCH,
     DEEPATLAS,
@@ -34,6 +35,7 @@ PAIRED = (
 )
 """Methods of which the first is compared with the second."""
 MEAN = "mean"
+Scores = Sequence[CaseScore] | Sequence[PairScore]
 
 
 @dataclass(frozen=True)
@@ -111,22 +113,29 @@ def differences(results: Sequence[Result]) -> list[dict[str, object]]:
         for first, second in PAIRED:
             draws = sorted(draw for method, draw in own if method == first and (second, draw) in own)
             if draws:
-                pairs = [(own[first, draw].scores, own[second, draw].scores) for draw in draws]
-                gains = np.mean([dice_of(one) - dice_of(other) for one, other in pairs], axis=0)
-                rows += _rows(labels, f"{first} - {second}", gains, len(draws))
-        rows += _registration_rows(labels, own)
+                gained = [_over(own[first, draw].scores, own[second, draw].scores) for draw in draws]
+                rows += _rows(labels, f"{first} - {second}", np.mean(gained, axis=0), len(draws))
+        rows += _within_rows(labels, list(own.values()))
     return rows
 
 
-def _registration_rows(labels: int, own: Mapping[tuple[str, int], Result]) -> list[dict[str, object]]:
-    """Gains of single-atlas Dice over the registration network that no label taught."""
+def _within_rows(labels: int, results: Sequence[Result]) -> list[dict[str, object]]:
+    """What the joint phase gave a method: over its segmentation, and over the registration, before that phase."""
     rows: list[dict[str, object]] = []
     for method in METHODS:
-        found = [r for (name, _), r in own.items() if name == method and r.pairs and r.unsupervised]
-        if found:
-            gains = np.mean([dice_of(r.pairs) - dice_of(r.unsupervised) for r in found], axis=0)
-            rows += _rows(labels, f"registration of {method} - unsupervised", gains, len(found))
+        own = [result for result in results if result.method == method]
+        for what, gained in (
+            ("- before joint", [_over(r.scores, r.others[SEPARATE]) for r in own if SEPARATE in r.others]),
+            ("registration - unsupervised", [_over(r.pairs, r.unsupervised) for r in own if r.unsupervised]),
+        ):
+            if gained:
+                rows += _rows(labels, f"{method} {what}", np.mean(gained, axis=0), len(gained))
     return rows
+
+
+def _over(first: Scores, second: Scores) -> NDArray[np.float64]:
+    """Differences of Dice, `(case, structure)`."""
+    return np.asarray(dice_of(first) - dice_of(second))
 
 
 def _rows(labels: int, what: str, gains: NDArray[np.float64], draws: int) -> list[dict[str, object]]:
@@ -154,7 +163,7 @@ COLUMNS = {
     "hd95_mm": ("HD95 mm", ".2f"),
     "minutes": ("minutes", ".1f"),
     "joint_label_fusion": ("joint label fusion", ".4f"),
-    "separate": ("before joint", ".4f"),
+    SEPARATE: ("before joint", ".4f"),
     "registration_dice": ("registration", ".4f"),
     "unsupervised_dice": ("unsupervised", ".4f"),
     "ndv_percent": ("NDV %", ".5f"),

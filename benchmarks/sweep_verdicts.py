@@ -52,7 +52,7 @@ def _registration(gains: Sequence[Mapping[str, Any]]) -> list[Bar]:
         )
         for row in gains
         for method in (DEEPATLAS, DEEPATLAS_FUSED)
-        if row["comparison"] == f"registration of {method} - unsupervised" and row["structure"] == MEAN
+        if row["comparison"] == f"{method} registration - unsupervised" and row["structure"] == MEAN
     ]
 
 
