@@ -239,8 +239,8 @@ def test_a_case_that_does_not_fit_together_is_refused(wrong: dict[str, Tensor], 
 def test_cases_that_do_not_belong_together_are_refused() -> None:
     with pytest.raises(ValueError, match="a0 occurs twice"):
         train_correction(build(), [case(0), case(0)], settings(1))
+    empty = torch.stack([torch.ones(24, 24), torch.zeros(24, 24)])
     with pytest.raises(ValueError, match="fusion found a structure, got none"):
-        empty = torch.stack([torch.ones(24, 24), torch.zeros(24, 24)])
         train_correction(build(), [replace(case(0), probabilities=empty)], settings(1))
 
 
