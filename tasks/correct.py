@@ -25,12 +25,12 @@ from covoxel.training.correction import (
 from covoxel.training.progress import TrainingDivergedError
 from tasks.calibrate import selector_of
 from tasks.candidates import rules_of, voters
-from tasks.correction import CURVE, MODEL, SETTINGS, WEIGHTS, build_network, in_list, widths_for
+from tasks.correction import CURVE, MODEL, SETTINGS, WEIGHTS, build_network, in_list, precision_on, widths_for
 from tasks.evidence import CaseFiles, case_files, read_evidence
 from tasks.job import COHORT, Artifact, Job, Made, number, work
 from tasks.learn import learnt_parameters
 from tasks.options import TASK_OPTIONS
-from tasks.settings import DATA_PARAMETERS, SELECT, AtlasSettings, FuseSettings, Precision
+from tasks.settings import DATA_PARAMETERS, SELECT, AtlasSettings, FuseSettings
 from tasks.study import Study
 from tasks.trainings import THREADS, Tell
 from tasks.weights import save_weights
@@ -58,8 +58,6 @@ class CorrectJob(Job):
         Raw data parameter of each atlas on each of `files`; empty where none were learnt.
     subjects
         Of the atlases.
-    precision
-        Of the training.
     tell
         Told of each step.
     """
@@ -95,7 +93,6 @@ class CorrectJob(Job):
     voting: AtlasSettings
     learnt: Mapping[str, Mapping[str, float]]
     subjects: Mapping[str, str]
-    precision: Precision
     tell: Tell | None = None
 
     def inputs(self) -> Mapping[str, str]:
@@ -114,7 +111,6 @@ class CorrectJob(Job):
             "atlases": self.voting.model_dump(mode="json"),
             "learnt": {case: dict(learnt) for case, learnt in self.learnt.items()},
             "subjects": dict(self.subjects),
-            "precision": self.precision,
         }
 
 
@@ -129,6 +125,7 @@ def correct(job: CorrectJob) -> Made:
     steps = job.settings.correct_steps
     settings = CorrectionSettings(steps=steps, warm_up=min(CorrectionSettings.warm_up, steps // 10))
     network: dict[str, Any] = {"ndim": cases[0].image.ndim, "labels": len(values), "widths": widths_for(len(values))}
+    precision = precision_on(job.device)
     torch.set_num_threads(THREADS)
     try:
         learnt = learn_correction(
@@ -136,13 +133,15 @@ def correct(job: CorrectJob) -> Made:
             cases,
             settings,
             device=job.device,
-            precision=job.precision,
+            precision=precision,
             checkpoints=scratch,
             progress=job.tell,
         )
     except TrainingDivergedError as error:
         raise ValueError(f"{error}; fused labels stay as they are") from error
-    outputs = _write(job, learnt, {"values": values.tolist(), "network": network, "steps": steps})
+    outputs = _write(
+        job, learnt, {"values": values.tolist(), "network": network, "steps": steps, "precision": precision}
+    )
     shutil.rmtree(scratch, ignore_errors=True)
     return Made(outputs, _facts(learnt))
 
@@ -168,7 +167,6 @@ def correct_jobs(study: Study, tell: Tell | None = None) -> list[CorrectJob]:
             voting=study.call.settings.atlases,
             learnt={atlas: learnt_parameters(study, atlas) for atlas in usable},
             subjects={atlas: study.cohort.case(atlas).subject for atlas in usable},
-            precision=study.call.settings.train.precision,
             tell=tell,
         )
     ]
