@@ -235,11 +235,12 @@ def test_killed_in_the_joint_phase_and_run_again_gives_the_networks_of_an_undist
     environment = {**os.environ, "PREFECT_API_URL": prefect_api, "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-c", PATCHED, *map(str, run(cohort, killed, path, "--atlases", "c1,c2"))]
     child = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    end = time.monotonic() + 60
+    end = time.monotonic() + 300
     while not in_joint_phase(killed) and child.poll() is None and time.monotonic() < end:
         time.sleep(0.002)
     child.send_signal(signal.SIGKILL)
     assert child.wait() == -signal.SIGKILL, "the run ended before it could be killed"
+    assert in_joint_phase(killed), "it was not there in time"
     assert Manifest(killed).cases("train-joint") == []
     assert "c2\tnot done yet\ta rerun would do: train-joint" in invoke("status", "--output", killed)[1]
 
