@@ -12,6 +12,7 @@ from covoxel.io import read_labels, read_table
 from covoxel.manifest import Manifest
 from covoxel.segmentation import ImageModel, PairSegmenter
 from covoxel.training import TrainingDivergedError
+from tasks import joint_training
 from tasks.joint_models import save_joint
 from tasks.joint_recipe import build_networks, parse_joint_recipe
 from tasks.same_labels import content_of
@@ -234,6 +235,7 @@ def test_the_network_is_trained_on_the_way_and_what_the_arbiter_says_is_in_the_r
     snapshot: Callable[[Path], dict[str, int]],
     changed: Callable[[dict[str, int], Path], set[str]],
 ) -> None:
+    monkeypatch.setattr(joint_training, "FEWEST", 4)
     output, _ = run(SELECT + trains, atlases=4)
     assert (output / "models" / "tiny" / "joint.json").is_file()
     (held_out,) = Manifest(output).cases("judge")

@@ -15,6 +15,7 @@ from covoxel.io import read_labels, read_table, write_labels
 from covoxel.manifest import Manifest, Record
 from covoxel.spatial import Image
 from covoxel.training import TrainingDivergedError
+from tasks import joint_training
 from tasks.joint_facts import joint_facts
 from tasks.joint_models import load_segmenter
 from tasks.models import load_model
@@ -91,11 +92,18 @@ def record(output: Path) -> Record:
     return found
 
 
+@pytest.fixture
+def spares_one_of_four(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a small cohort will do."""
+    monkeypatch.setattr(joint_training, "FEWEST", 4)
+
+
 def with_test_case(cohort: Path, case: str) -> Path:
     (cohort / "split.json").write_text(json.dumps({"test": [case]}))
     return cohort
 
 
+@pytest.mark.usefixtures("spares_one_of_four")
 def test_networks_are_trained_by_atlases_and_fused_labels_once(
     invoke: Invoke, make_cohort: MakeCohort, recipe: MakeRecipe, run: Callable[..., list[object]], tmp_path: Path
 ) -> None:
@@ -198,6 +206,7 @@ def test_atlases_with_different_labels_teach_their_union_and_what_nobody_has_is_
     assert "c2" not in card
 
 
+@pytest.mark.usefixtures("spares_one_of_four")
 def test_one_network_is_trained_scored_and_kept_without_verdict(
     invoke: Invoke, make_cohort: MakeCohort, recipe: MakeRecipe, run: Callable[..., list[object]], tmp_path: Path
 ) -> None:

@@ -63,8 +63,8 @@ def reading(labelled: int, count: int, values: tuple[int, ...] = (0, 7)) -> Read
     return Reading(labels, Frame(SHAPE, (1.0, 1.0)), lesson, fused)
 
 
-@pytest.mark.parametrize(("labelled", "most"), [(1, 0), (3, 0), (4, 1), (5, 1), (6, 2), (10, 3)])
-def test_at_most_a_third_of_the_atlases_is_spared_and_of_three_none(
+@pytest.mark.parametrize(("labelled", "most"), [(1, 0), (3, 0), (5, 0), (6, 2), (10, 3)])
+def test_at_most_a_third_of_the_atlases_is_spared_and_of_five_none(
     called: list[JointRecipe], labelled: int, most: int
 ) -> None:
     outcome = train_jointly(RECIPE, reading(labelled, 11), NAMES, HOW)
@@ -75,20 +75,20 @@ def test_at_most_a_third_of_the_atlases_is_spared_and_of_three_none(
 
 
 def test_a_recipe_that_asks_for_no_more_than_can_be_spared_is_left_as_it_is(called: list[JointRecipe]) -> None:
-    outcome = train_jointly(replace(RECIPE, held_out=1), reading(4, 5), NAMES, HOW)
+    outcome = train_jointly(replace(RECIPE, held_out=1), reading(6, 7), NAMES, HOW)
     assert called[0].held_out == 1
     assert outcome.notes == ("a note",)
 
 
 def test_atlases_of_one_subject_count_once(called: list[JointRecipe]) -> None:
-    told = reading(4, 5)
+    told = reading(6, 7)
     twins = [replace(case, subject="one") for case in told.cases[:2]]
     train_jointly(RECIPE, replace(told, cases=[*twins, *told.cases[2:]]), NAMES, HOW)
     assert called[0].held_out == 0
 
 
 def test_held_out_atlases_judge_and_a_network_that_is_wrong_sets_off_the_alarm(called: list[JointRecipe]) -> None:
-    outcome = train_jointly(RECIPE, reading(4, 5), NAMES, HOW)
+    outcome = train_jointly(replace(RECIPE, held_out=1), reading(6, 7), NAMES, HOW)
     (verdict,) = outcome.verdicts
     assert (verdict.use, verdict.cases) == ("separate", 1)
     assert verdict.sentence.startswith(
