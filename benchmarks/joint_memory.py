@@ -32,6 +32,7 @@ NOTES = (
     "measured: largest resident memory of that process (on a GPU: memory reserved), interpreter and images included.",
     "calculated: most bytes that tensors hold in a step, of two small images, carried on along the line of both to the",
     f"  voxels of a large one; {SLACK:g} times as much is taken for a GPU, and {CONTEXT_GIB:g} GiB.",
+    "Labels are channels: with many of them (--labels) a whole brain needs patches.",
     "at once: pairs that go through a network together; the trainer halves them itself when memory ends.",
     "recompute: features are computed again in the backward pass. patch: pairs are cut to so many voxels.",
 )
