@@ -84,7 +84,8 @@ def _curve(study: Study) -> Iterable[JointPoint]:
     if table is None or not table.is_file():
         return
     before, last, phase = 0, 0, None
-    for row in read_table(table).to_dict("records"):
+    rows = read_table(table)
+    for row in rows.to_dict("records") if {"phase", "step"} <= set(rows.columns) else ():
         if row["phase"] != phase:
             before, phase = before + last, row["phase"]
         last = int(row["step"])
