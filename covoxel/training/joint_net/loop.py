@@ -95,7 +95,7 @@ class JointNetTraining:
         self.machine = Machine(call.network, self.objective, self.recipe, fabric)
         self.identity = Identity(self.recipe, call.material.fingerprint, call.material.values, call.spacing_mm)
         self.provenance = provenance(call.network)
-        self.state = JointState(notes=list(notes))
+        self.state = JointState(phase=0 if self.recipe.registration_steps else 1, notes=list(notes))
         path = files.checkpoint
         if path is not None and Path(path).exists():
             self.state = load(Path(path), self.identity, self.provenance, {_NAME: self.machine})

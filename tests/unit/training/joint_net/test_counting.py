@@ -1,5 +1,6 @@
 """Lesions are relaxed, what has no counterpart is not compared and has its price; all of it by hand."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from covoxel.training.joint_net import JointNetRecipe
 from covoxel.training.joint_net.batch import ShownPairs
 from covoxel.training.joint_net.counting import calm_of, present, price, tells_voxels
 from covoxel.training.joint_net.objective import JointNetObjective
-from covoxel.training.registration import Term
+from covoxel.training.registration import Term, TrainingCase
 from covoxel.training.registration.answer import Field
 from covoxel.training.registration.sampling import Chosen
 from covoxel.training.registration.terms import Terms, Weighted
@@ -62,6 +63,48 @@ def bump(at: int) -> Field:
     along = torch.zeros(1, 1, 12, 40)
     along[..., at - 1 : at + 2] = torch.tensor([2.0, 0.0, -2.0])
     return Field(torch.cat([torch.zeros_like(along), along], 1))
+
+
+@pytest.mark.parametrize("part", ["regularity", "levels"])
+def test_the_whole_field_and_its_levels_are_relaxed(part: str) -> None:
+    """The network is sure that the left half is a lesion, and rough there alone; its level has cells of two voxels."""
+
+    class Rough(nn.Module):
+        def forward(self, fixed: Tensor, moving: Tensor, moving_labels: Tensor | None = None) -> Joint:
+            along = torch.zeros(1, 1, 12, 40)
+            along[..., 4:8] = torch.tensor([0.5, -0.5, -0.5, 0.5])
+            whole = torch.cat([torch.zeros_like(along), along], 1)
+            logits = torch.zeros(1, 2, 12, 40)
+            logits[:, 1, :, :20], logits[:, 1, :, 20:] = 50, -50
+            return Joint(Said(whole, levels=(Said(whole[:, :, ::2, ::2]),)), logits)
+
+    image = torch.rand(12, 40, generator=torch.Generator().manual_seed(0))
+    mask = torch.ones(12, 40, dtype=torch.bool)
+    some = Material([TrainingCase("f", image, mask), TrainingCase("m", image, mask)], 2)
+    batch = ShownPairs(pairs_of(some, [Chosen(0, 1)], "cpu"), (False,))
+    how = recipe(similarity=Term("mse", 0.0), regularisers=(Term("diffusion"),), level_weight=1.0)
+    plain, relaxed = (
+        JointNetObjective(each, (1.0, 1.0))(Rough(), batch)[part] for each in (how, replace(how, **LESIONS))
+    )
+    assert 0 < relaxed < 0.3 * plain
+
+
+def test_levels_are_compared_where_they_have_a_counterpart() -> None:
+    """One level, as large as the image; two voxels of six differ, one of them half foreign."""
+
+    class Level(Tells):
+        def forward(self, fixed: Tensor, moving: Tensor, moving_labels: Tensor | None = None) -> Joint:
+            said = super().forward(fixed, moving, moving_labels)
+            none = said.registered
+            assert said.foreign is not None
+            return replace(
+                said, registered=Said(none.displacement_vox, levels=(none, none)), foreign_levels=(said.foreign,) * 2
+            )
+
+    foreign = [0.5, 0.1, 0.1, 0.1, 0.9, 0.1]
+    parts = parts_of(Level(foreign), foreign_volume=2.0, level_weight=3.0)
+    assert_close(parts["levels"], torch.tensor([3 * (0.5 + 0.1 + 0.9) / 6]))
+    assert_close(parts["foreign"], torch.tensor([(1 + 2 * 3) * 2 * sum(foreign) / 6]))
 
 
 @pytest.mark.parametrize("name", ["diffusion", "bending", "negative_jacobian"])

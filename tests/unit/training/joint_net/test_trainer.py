@@ -79,6 +79,25 @@ def test_few_labels_and_unlabelled_images_are_learnt_from() -> None:
     assert trained.curve["propagated"].iloc[-1] < trained.curve["propagated"].iloc[0]
 
 
+def test_the_average_follows_the_weights_and_is_what_is_kept() -> None:
+    """It forgets quickly where it began: of its own it keeps 1/2, 2/3, and never more than the recipe says."""
+    training = training_of(toy(), cases(), recipe(steps=3, average=0.7))
+    expected = toy().logits.weight.detach()
+    for kept in (1 / 2, 2 / 3, 0.7):
+        training.step()
+        expected = kept * expected + (1 - kept) * training.machine.network.logits.weight.detach()  # type: ignore[union-attr, operator]
+    training.run()
+    assert torch.allclose(training.machine.network.logits.weight, expected, atol=1e-6)  # type: ignore[union-attr, arg-type]
+
+
+def test_labels_are_left_out_anew_at_every_step() -> None:
+    training = training_of(toy(), cases(range(8)), recipe(drop_labels=0.5))
+    chosen, seen = training.sampler.pairs(torch.Generator(), 0), set()
+    for training.state.done in range(8):
+        seen.add(training._drawn(chosen).shown)
+    assert len(seen) > 3
+
+
 # Stitches
 
 
