@@ -115,12 +115,17 @@ def widths_for(labels: int) -> list[int]:
 
 
 def build_network(*, ndim: int, labels: int, widths: Sequence[int]) -> nn.Module:
-    """The network, which sees the image and the fused probabilities of all structures; the same one at every call."""
+    """The network, which sees the image and the fused probabilities of all structures; the same one at every call.
+
+    Untrained, it says nothing.
+    """
     with torch.random.fork_rng([]):
         torch.manual_seed(0)
         build: Any = SEGMENTATION_NETS[NETWORK]
         network: nn.Module = build(ndim=ndim, labels=labels, inputs=labels, widths=tuple(widths))
-        return network
+    for parameter in network.get_submodule("head").parameters():
+        nn.init.zeros_(parameter)
+    return network
 
 
 def precision_on(device: str) -> Precision:

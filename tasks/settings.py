@@ -95,7 +95,7 @@ class FuseSettings(_Stage):
         description="learn from the atlases, each labelled by the others, to correct what fusion does wrong; some "
         "minutes",
     )
-    correct_steps: PositiveInt = Field(600, description="steps of that training, which is done three times")
+    correct_steps: PositiveInt = Field(400, description="steps of that training, which is done six times")
 
     def fusing(self) -> dict[str, Any]:
         """What decides a fused label map before it is corrected, as plain data."""

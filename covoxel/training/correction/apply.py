@@ -9,12 +9,17 @@ from covoxel.registration.bounded import tiles
 from covoxel.training.correction.cases import region
 from covoxel.training.correction.settings import CorrectionSettings
 
+LEAST = 0.01
+"""What a label is taken to have at least of a voxel that fusion denies it: less could not be corrected."""
+
 Logits = Callable[[Tensor], Tensor]
 """A network: from image and fused structures, `(batch, label, *shape)`, to logits alike."""
 
 
 def answer(network: Logits, image: Tensor, probabilities: Tensor) -> Tensor:
-    """Logits, `(batch, label, *shape)` float32, of what the network sees.
+    """Logits, `(batch, label, *shape)` float32: those of the fused probabilities, and what the network adds to them.
+
+    A network that says nothing corrects nothing, so that little is spoilt where there is little to learn from.
 
     Parameters
     ----------
@@ -25,7 +30,8 @@ def answer(network: Logits, image: Tensor, probabilities: Tensor) -> Tensor:
     probabilities
         `(batch, label, *shape)`, fused, background first.
     """
-    return network(torch.cat([image, probabilities[:, 1:]], 1)).float()
+    added = network(torch.cat([image, probabilities[:, 1:]], 1)).float()
+    return added + probabilities.float().clamp_min(LEAST).log()
 
 
 def correct(

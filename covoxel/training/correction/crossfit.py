@@ -23,8 +23,8 @@ from covoxel.training.registration.machine import Precision
 MIN_CASES = 4
 """Fewer labelled cases cannot say whether a correction helps."""
 
-TRAININGS = 3
-"""One on each half, one on all."""
+FOLDS = 5
+"""Parts into which the cases fall, at most: of fewer parts, each training would lack more cases than it can do without."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,9 +67,10 @@ def learn_correction(
     checkpoint_seconds: float = 60.0,
     progress: Progress | None = None,
 ) -> LearntCorrection:
-    """Train a correction on each half of the cases, try it on the other half, and if it helps train one on all.
+    """Leave out a part of the cases, train a correction on the others, try it; so for each part; then train on all.
 
-    It helps if the mean gain in Dice is above its standard error. Cases of one subject are in one half.
+    It helps if the mean gain in Dice is above zero: what is used has learnt from more cases than what was tried. Cases
+    of one subject are in one part.
 
     Parameters
     ----------
@@ -78,7 +79,7 @@ def learn_correction(
     cases, settings, device, precision, checkpoint_seconds
         As for `train_correction`.
     checkpoints
-        Folder for the states of the three trainings. What lies there is gone on from; who calls removes it.
+        Folder for the states of all trainings. What lies there is gone on from; who calls removes it.
     progress
         Told after every step, of the steps of all trainings.
 
@@ -91,7 +92,8 @@ def learn_correction(
     """
     settings = settings or CorrectionSettings()
     check_cases(cases)
-    first, second = _halves(cases)
+    parts = _parts(cases)
+    trainings = len(parts) + 1
 
     def trained(name: str, number: int, some: Sequence[CorrectionCase]) -> tuple[nn.Module, pd.DataFrame]:
         result = train_correction(
@@ -102,27 +104,27 @@ def learn_correction(
             precision=precision,
             checkpoint=None if checkpoints is None else checkpoints / f"{name}.pt",
             checkpoint_seconds=checkpoint_seconds,
-            progress=_counting_on(progress, number * settings.steps, TRAININGS * settings.steps),
+            progress=_counting_on(progress, number * settings.steps, trainings * settings.steps),
         )
         notes.extend(note for note in result.notes if note not in notes)
         return result.network, result.curve
 
     notes: list[str] = []
     gains: dict[str, float] = {}
-    for number, (teaching, judging) in enumerate(((first, second), (second, first))):
-        network, _ = trained(f"half_{number + 1}", number, teaching)
+    for number, judging in enumerate(parts):
+        network, _ = trained(f"without_{number + 1}", number, [case for case in cases if case not in judging])
         network.to(device)
         gains |= {case.id: gain_on(network, case, settings, device) for case in judging}
     gain = fmean(gains.values())
     error = stdev(gains.values()) / math.sqrt(len(gains))
     said = f"{gain:+.4f} (standard error {error:.4f})"
-    if gain <= error:
+    if gain <= 0:
         sentence = (
             f"Fusion was not corrected: on {len(gains)} atlases that it had not seen, a correction changed Dice by "
             f"{said}."
         )
         return LearntCorrection(None, gains, gain, error, sentence, pd.DataFrame(), tuple(notes))
-    network, curve = trained("all", 2, cases)
+    network, curve = trained("all", len(parts), cases)
     sentence = (
         "A network that learnt from the atlases, each labelled by the others, corrected the fused labels; on "
         f"{len(gains)} atlases that it had not seen it changed Dice by {said}."
@@ -144,16 +146,16 @@ def _score(probabilities: Tensor, case: CorrectionCase) -> float:
     return fmean(known) if known else 0.0
 
 
-def _halves(cases: Sequence[CorrectionCase]) -> tuple[list[CorrectionCase], list[CorrectionCase]]:
-    """Every other person's cases, and the others."""
+def _parts(cases: Sequence[CorrectionCase]) -> list[list[CorrectionCase]]:
+    """The cases in parts of whole persons, as even as can be."""
     people = sorted({case.person for case in cases})
     if len(cases) < MIN_CASES or len(people) < 2:
         raise ValueError(
             f"whether a correction helps needs {MIN_CASES} cases or more of two subjects or more, got {len(cases)} of "
             f"{len(people)}"
         )
-    one = set(people[::2])
-    return [case for case in cases if case.person in one], [case for case in cases if case.person not in one]
+    count = min(FOLDS, len(people))
+    return [[case for case in cases if people.index(case.person) % count == part] for part in range(count)]
 
 
 def _counting_on(progress: Progress | None, before: int, total: int) -> Progress | None:

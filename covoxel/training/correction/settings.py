@@ -32,10 +32,10 @@ class CorrectionSettings:
         Of everything drawn in training. The weights the network starts from are its own.
     """
 
-    steps: int = 600
+    steps: int = 400
     batch: int = 2
     learning_rate: float = 2e-3
-    warm_up: int = 60
+    warm_up: int = 40
     decay: str = "cosine"
     weight_decay: float = 1e-2
     clip: float = 1.0

@@ -63,7 +63,7 @@ def test_the_correction_is_used_if_cases_not_seen_gain_by_it() -> None:
     assert set(learnt.gains) == {f"a{number}" for number in range(5)}
     assert learnt.gain > 0.05 > learnt.error
     assert f"{learnt.gain:+.4f} (standard error {learnt.error:.4f})" in learnt.sentence
-    assert told == [(done, 120) for done in range(1, 121)]
+    assert told == [(done, 240) for done in range(1, 241)]
 
 
 def test_a_correction_that_does_not_help_is_refused_and_not_trained_on_all() -> None:
@@ -71,13 +71,13 @@ def test_a_correction_that_does_not_help_is_refused_and_not_trained_on_all() -> 
     right = cases(4, dilated=0)
     learnt = learn_correction(build, right, settings(4), progress=lambda done, total, loss: told.append(done))
     assert learnt.network is None
-    assert learnt.gain <= learnt.error
+    assert learnt.gain <= 0
     assert learnt.sentence.startswith("Fusion was not corrected")
-    assert told[-1] == 8
+    assert told[-1] == 16
     assert learnt.curve.empty
 
 
-def test_both_halves_judge_and_none_judges_its_own_subjects(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_part_judges_once_and_none_judges_its_own_subjects(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[set[str]] = []
 
     def train(network: nn.Module, some: list[CorrectionCase], *_: object, **__: object) -> object:
@@ -86,8 +86,9 @@ def test_both_halves_judge_and_none_judges_its_own_subjects(monkeypatch: pytest.
 
     monkeypatch.setattr("covoxel.training.correction.crossfit.train_correction", train)
     twice = [replace(one, subject=f"s{number // 2}") for number, one in enumerate(cases(6))]
-    learn_correction(build, twice, settings(1))
-    assert seen[:2] == [{"a0", "a1", "a4", "a5"}, {"a2", "a3"}]
+    learnt = learn_correction(build, twice, settings(1))
+    assert seen[:3] == [{"a2", "a3", "a4", "a5"}, {"a0", "a1", "a4", "a5"}, {"a0", "a1", "a2", "a3"}]
+    assert set(learnt.gains) == {f"a{number}" for number in range(6)}
 
 
 @pytest.mark.parametrize(
