@@ -24,7 +24,7 @@ MIN_CASES = 4
 """Fewer labelled cases cannot say whether a correction helps."""
 
 FOLDS = 5
-"""Parts into which the cases fall, at most: of fewer parts, each training would lack more cases than it can do without."""
+"""Parts into which the cases fall, at most: with fewer, a training would lack more cases than it can do without."""
 
 
 @dataclass(frozen=True, eq=False)
