@@ -1,6 +1,7 @@
 """Correction in the flows: learnt once, used where it helps, said where it is not, and nothing stops without it."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,20 @@ from covoxel.io import read_labels, read_table
 from covoxel.manifest import Manifest
 from covoxel.metrics import dice
 from covoxel.training import TrainingDivergedError
+from covoxel.training.correction import CorrectionSettings
 
 Invoke = Callable[..., tuple[int, str, str]]
 MakeCohort = Callable[..., Path]
 Run = Callable[..., Path]
 
 SETTINGS = "register: {engine: identity}\nfuse: {rule: majority, correct_steps: 30}\nreport: {figures: 0}\n"
+
+
+@dataclass(frozen=True)
+class Quick(CorrectionSettings):
+    """So that a few steps teach something."""
+
+    learning_rate: float = 2e-2
 
 
 def facts(output: Path, stage: str, case: str) -> dict[str, Any]:
@@ -30,8 +39,10 @@ def page_of(output: Path) -> str:
 
 
 @pytest.fixture
-def run(invoke: Invoke, make_cohort: MakeCohort, tmp_path: Path) -> Run:
+def run(invoke: Invoke, make_cohort: MakeCohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run `few-shot` or another verb with so many atlases and a case more, and give the output folder."""
+    monkeypatch.setattr("tasks.correct.CorrectionSettings", Quick)
+    monkeypatch.setattr("tasks.correct.THREADS", 1)
 
     def run(*more: object, atlases: int = 4, verb: str = "few-shot") -> Path:
         (tmp_path / "settings.yaml").write_text(SETTINGS)
