@@ -32,7 +32,7 @@ NOTES = (
     "dice: mean over anterior and posterior, then over the cases; low, high: bootstrap interval of the mean, 95 %,",
     "  cases drawn again. p5, minimum: over the cases. hd95_mm: mean over structures and cases, infinite if one is",
     "  missing in a case.",
-    "minutes: of computing a training, with its share of what others use too: the registration network that no label",
+    "minutes: of computing a training, with all of what others use too: the registration network that no label",
     "  taught, label maps fused to teach. Registration trains nothing.",
     "joint_label_fusion: registration, fused by that rule and not by locally_weighted. separate: the segmentation",
     "  network before the joint phase.",
