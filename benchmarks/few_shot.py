@@ -1,6 +1,6 @@
 """`few-shot` with a jointly trained network, from the command line to the scores, on the hippocampus set.
 
-Run from the project's root: python -m benchmarks.few_shot --atlases 10 --segmenter auto --output few_shot.tsv
+Run from the project's root: python -m benchmarks.few_shot --atlases 10 --segmenter auto --correct --output few_shot.tsv
 """
 
 import argparse
@@ -44,6 +44,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--segmenter", choices=("joint", "auto"), default="auto", help="who segments (default auto)")
     parser.add_argument("--recipe", default="deepatlas-fused", help="name or YAML file (default deepatlas-fused)")
     parser.add_argument("--scale", type=float, default=1.0, help="times the steps of the recipe (default 1)")
+    parser.add_argument("--correct", action="store_true", help="correct fused labels, as `few-shot --correct` does")
     parser.add_argument("--plant", choices=("wrong-sign",), help="train with a registration network of the wrong sign")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or auto (default cpu)")
     parser.add_argument("--processes", type=int, default=2, help="cases at once (default 2)")
@@ -82,6 +83,7 @@ class Run:
         )
         self.recipe = recipe_of(options.recipe, options.seed, options.scale, WRONG_SIGN if options.plant else None)
         name = f"{self.recipe.name}-{options.segmenter}-{options.atlases}" + (f"-{options.plant}" * bool(options.plant))
+        name += "-corrected" * options.correct
         self.folder = (options.work / name).resolve()
         self.layout = Layout(self.folder / "run")
         self.cohort = Cohort(source, self.folder, self.roles.atlases, self.roles.test)
@@ -91,6 +93,7 @@ class Run:
         self.folder.mkdir(parents=True, exist_ok=True)
         module = "benchmarks.few_shot_planted" if self.options.plant else "flows"
         command = [sys.executable, "-m", module, "few-shot", "--segmenter", self.options.segmenter]
+        command += ["--correct"] if self.options.correct else []
         for name, value in {
             "cohort": write_cohort(self.folder, self.cohort.source, self.roles),
             "atlases": ",".join(self.roles.atlases),
