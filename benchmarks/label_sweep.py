@@ -79,7 +79,10 @@ class Sweep:
         self.options, self.folder, self.work = options, folder, options.work.resolve()
         source = common.data_folder("hippocampus")
         split = json.loads((source / "split.json").read_text(encoding="utf-8"))
-        self.draws = draws_of(split["atlases"], options.labels, options.draws, options.seed)
+        try:
+            self.draws = draws_of(split["atlases"], options.labels, options.draws, options.seed)
+        except ValueError as error:
+            raise SystemExit(f"--labels: {error}") from None
         self.roles = roles_of(split, options.cases, options.limit)
         drawn = {atlas for draw in self.draws for atlas in draw.atlases}
         atlases = tuple(atlas for atlas in split["atlases"] if atlas in drawn)
