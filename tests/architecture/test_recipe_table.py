@@ -8,7 +8,7 @@ import pytest
 
 from covoxel.training.registration.recipe import Recipe
 from tasks.recipe import build_network, load_recipe
-from tasks.recipe_files import find_recipe, recipe_names
+from tasks.recipe_files import find_recipe, joint_recipe_names, recipe_names
 
 ROOT = Path(__file__).resolve().parents[2]
 GUIDE = ROOT / "docs" / "registration.md"
@@ -64,4 +64,4 @@ def test_the_recipes_that_people_are_told_to_use_exist() -> None:
     texts = [path.read_text(encoding="utf-8") for path in (ROOT / "README.md", GUIDE, ROOT / "flows" / "__main__.py")]
     named = {name for text in texts for name in re.findall(r"--recipe ([\w.-]+)", text)}
     assert named
-    assert {name for name in named if not name.endswith(".yaml")} <= set(recipe_names())
+    assert {name for name in named if not name.endswith(".yaml")} <= {*recipe_names(), *joint_recipe_names()}
