@@ -27,8 +27,8 @@ def test_without_a_held_out_atlas_the_prior_decides_and_both_is_kept() -> None:
 def test_held_out_atlases_move_the_gain_from_the_prior_the_more_the_more_there_are() -> None:
     assert Advantage.of([], 0.005) == Advantage(0.005, pytest.approx(math.nan, nan_ok=True), 0)
     one, many = Advantage.of([0.03], 0.005), Advantage.of([0.03] * 16, 0.005)
-    assert one.mean == pytest.approx((4 * 0.005 + 0.03) / 5)
-    assert many.mean == pytest.approx((4 * 0.005 + 16 * 0.03) / 20)
+    assert one.mean == pytest.approx((16 * 0.005 + 0.03) / 17)
+    assert many.mean == pytest.approx((16 * 0.005 + 16 * 0.03) / 32)
     four = Advantage.of([0.02, 0.04, 0.02, 0.04], 0.005)
     assert four.error == pytest.approx(0.011547 / 2, abs=1e-5)
     assert math.isnan(one.error)
@@ -41,7 +41,7 @@ def test_the_candidate_that_was_better_on_held_out_atlases_is_kept() -> None:
     assert rivals(*better).choose(standing).candidate == "joint"
     fused = rivals(*worse).choose(standing)
     assert fused.candidate == "fusion"
-    assert fused.predicted["joint"] == pytest.approx(0.87 + (4 * PRIOR["joint"] - 0.45) / 7)
+    assert fused.predicted["joint"] == pytest.approx(0.87 + (16 * PRIOR["joint"] - 0.45) / 19)
     assert "nothing was better" in fused.reason
 
 
