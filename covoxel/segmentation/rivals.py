@@ -15,7 +15,7 @@ Candidate = Literal["fusion", "joint", "both"]
 PRIOR: Mapping[Candidate, float] = {"both": 0.005, "joint": 0.003}
 """Gain over fusion, in Dice, that is expected before a held-out atlas was seen, by candidate."""
 PRIOR_CASES = 16.0
-"""Held-out atlases that this expectation is worth: what one of them says scatters by 0.015, the gain itself by 0.004."""
+"""Held-out atlases that this is worth: what one of them says scatters by 0.015, the gain itself by 0.004."""
 MARGIN = 0.05
 """What a case may fall short of the cohort's median and still be usual, and"""
 SPREADS = 2.0
