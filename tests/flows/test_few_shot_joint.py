@@ -194,7 +194,7 @@ def test_atlases_that_taught_nothing_judge_and_labels_that_taught_do_not_score(
     gains = [facts(output, "judge", case)["dice"] for case in ("c2", "c3")]
     mean = sum(one["joint"] - one["fusion"] for one in gains)
     found = facts(output, "decide", "c4")
-    assert found["predicted"]["joint"] - found["predicted"]["fusion"] == pytest.approx((4 * 0.003 + mean) / 6)
+    assert found["predicted"]["joint"] - found["predicted"]["fusion"] == pytest.approx((16 * 0.003 + mean) / 18)
     assert found["candidate"] == "joint"
     assert sorted(set(read_table(output / "metrics.tsv")["id"])) == ["c4"]
     assert "its true label trained the network that segmented it and cannot score it" in cases(output)["c5"]["flags"]
