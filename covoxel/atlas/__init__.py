@@ -1,0 +1,19 @@
+"""Unbiased group-wise templates: many images brought onto their own mean, which favours none of them."""
+
+from covoxel.atlas.base import Iteration, Template, TemplateSettings
+from covoxel.atlas.build import build_template
+from covoxel.atlas.labels import label_probabilities
+from covoxel.atlas.middle import MidSpace, barycentre, mid_space
+from covoxel.atlas.placement import Placement
+
+__all__ = [
+    "Iteration",
+    "MidSpace",
+    "Placement",
+    "Template",
+    "TemplateSettings",
+    "barycentre",
+    "build_template",
+    "label_probabilities",
+    "mid_space",
+]
