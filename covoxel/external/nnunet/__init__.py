@@ -1,0 +1,51 @@
+"""nnU-Net v2 in this process: data sets, plans, training on weighted labels, prediction; the extra `nnunet` has it.
+
+nnU-Net is imported when it is first needed. A whole use is: `write_dataset` → `plan` → `train_fold` for each fold →
+`write_model` → `read_model` → `Predictor`.
+"""
+
+from covoxel.external.nnunet.dataset import Dataset, DatasetCase, read_dataset, write_dataset
+from covoxel.external.nnunet.errors import MemoryLimitError, MissingLibraryError, NnunetError, WorkerLostError
+from covoxel.external.nnunet.folds import Fold, folds_of
+from covoxel.external.nnunet.memory import Estimate, at_hand, prediction_bytes, training_bytes
+from covoxel.external.nnunet.model import FoldModel, TrainedModel, read_model, write_model
+from covoxel.external.nnunet.planning import Plan, plan
+from covoxel.external.nnunet.predict import Predicted, PredictionCase, Predictor
+from covoxel.external.nnunet.profiles import PROFILES, Profile, profile
+from covoxel.external.nnunet.rounds import Corrected, second_round, surer
+from covoxel.external.nnunet.train import train_fold
+from covoxel.external.nnunet.weighting import Weighting
+
+__all__ = [
+    "PROFILES",
+    "Corrected",
+    "Dataset",
+    "DatasetCase",
+    "Estimate",
+    "Fold",
+    "FoldModel",
+    "MemoryLimitError",
+    "MissingLibraryError",
+    "NnunetError",
+    "Plan",
+    "Predicted",
+    "PredictionCase",
+    "Predictor",
+    "Profile",
+    "TrainedModel",
+    "Weighting",
+    "WorkerLostError",
+    "at_hand",
+    "folds_of",
+    "plan",
+    "prediction_bytes",
+    "profile",
+    "read_dataset",
+    "read_model",
+    "second_round",
+    "surer",
+    "train_fold",
+    "training_bytes",
+    "write_dataset",
+    "write_model",
+]

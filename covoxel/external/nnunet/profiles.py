@@ -1,0 +1,119 @@
+"""Profiles: how large the network is and how long it is trained; each field can be overridden."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any, ClassVar, Literal
+
+PlannerName = Literal["default", "resenc"]
+Augmentation = Literal["full", "light"]
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Settings of planning and training.
+
+    Parameters
+    ----------
+    name
+        Of the profile it is or began as.
+    configuration
+        `3d_fullres` or `2d`; None: by the number of axes of the images. `2d` of 3-D images takes them slice by slice.
+    planner
+        `default`, or `resenc`: nnU-Net's recommendation of a residual encoder (L).
+    patch
+        Sides of the patch, voxels in nnU-Net's order of axes; None: what the planner says, within `patch_voxels`.
+    patch_voxels
+        Most voxels of a patch that the planner may choose; None: no bound but its own.
+    batch
+        Patches a step; None: what the planner says.
+    features, most_features
+        Channels of the first stage, and of any stage; None: what the planner says.
+    epochs, iterations
+        Epochs, and steps in each; the learning rate falls from epoch to epoch by nnU-Net's rule.
+    learning_rate, weight_decay
+        Of the optimiser, nnU-Net's.
+    deep_supervision
+        Whether coarser outputs are taught too.
+    mirroring
+        Whether images are mirrored in training, and thus at prediction; False where left and right have labels of
+        their own.
+    augmentation
+        `full`: nnU-Net's; `light`: without its blur and its simulated low resolution, which cost most on a CPU.
+    foreground
+        Share of each batch whose patches surely have a structure.
+    average
+        How much a running average of the weights keeps at each step, if that is to be the model; 0: none.
+    workers
+        Processes that prepare batches; 0: the training's own. The number changes no bit of the result.
+    precision
+        Of the network: `auto` is float16 on a GPU, as nnU-Net has it, and bfloat16 on a CPU that is made for it.
+    save_every
+        Epochs from one checkpoint to the next.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    name: str = "gpu"
+    configuration: Literal["3d_fullres", "2d"] | None = None
+    planner: PlannerName = "default"
+    patch: tuple[int, ...] | None = None
+    patch_voxels: int | None = None
+    batch: int | None = None
+    features: int | None = None
+    most_features: int | None = None
+    epochs: int = 1000
+    iterations: int = 250
+    learning_rate: float = 1e-2
+    weight_decay: float = 3e-5
+    deep_supervision: bool = True
+    mirroring: bool = True
+    augmentation: Augmentation = "full"
+    foreground: float = 0.33
+    average: float = 0.0
+    workers: int = 0
+    precision: Precision = "auto"
+    save_every: int = 50
+
+    @property
+    def steps(self) -> int:
+        """Of the whole training."""
+        return self.epochs * self.iterations
+
+    def of_steps(self, steps: int) -> "Profile":
+        """The same with as near to `steps` as whole epochs of at most `iterations` come, at least one."""
+        iterations = min(self.iterations, max(1, steps))
+        return replace(self, iterations=iterations, epochs=max(1, round(steps / iterations)))
+
+
+PROFILES: Mapping[str, Profile] = MappingProxyType(
+    {
+        "cpu": Profile(
+            "cpu",
+            patch_voxels=96_000,
+            batch=2,
+            features=12,
+            most_features=96,
+            epochs=100,
+            iterations=25,
+            augmentation="light",
+            average=0.99,
+            save_every=4,
+        ),
+        "gpu": Profile("gpu", workers=8),
+        "gpu-resenc": Profile("gpu-resenc", planner="resenc", workers=8),
+    }
+)
+"""By name: small enough to train on two cores; nnU-Net's default; its recommendation of a residual encoder."""
+
+
+def profile(name: str, **fields: Any) -> Profile:
+    """Profile of that name, with fields of other values.
+
+    Raises
+    ------
+    ValueError
+        If there is no such profile or field, or a value is not allowed.
+    """
+    raise NotImplementedError
