@@ -2,10 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from covoxel.atlas.placement import Placement
 from covoxel.registration.objective import Freedom
 from covoxel.spatial import Image
+
+Contrast = Literal["one", "many"]
+
+NMI = "nmi"
 
 
 @dataclass(frozen=True)
@@ -14,10 +19,15 @@ class TemplateSettings:
 
     Parameters
     ----------
+    engine
+        "svf", or another registration engine with displacements, such as "learned", whose affine part it is then.
     freedom
         Of the affine part: "rigid" (visits of one person), "similarity" or "affine" (different people).
     similarity
         A name of `covoxel.losses.SIMILARITIES`, by which images are compared with the template.
+    contrast
+        "one": all images must have one contrast. "many": they are compared by normalised mutual information, and
+        their intensities turned into those of the template before they are averaged.
     affine_rounds
         Affine registrations of every image, the first onto a provisional reference, the others onto their mean.
     iterations
@@ -26,19 +36,66 @@ class TemplateSettings:
         Iterations end when the template changes by less: root mean square of the change over its standard deviation.
     first, later
         Steps a level, coarse to fine, of the first deformable iteration, and of those after it, which go on from the
-        velocity there is.
+        velocity there is and have two levels at most.
     sharpen
         Strength of the sharpening of each mean; 0 leaves it as it is.
+
+    Raises
+    ------
+    ValueError
+        If a number is out of its range.
     """
 
+    engine: str = "svf"
     freedom: Freedom = "affine"
     similarity: str = "lncc"
+    contrast: Contrast = "one"
     affine_rounds: int = 2
     iterations: int = 4
     tolerance: float = 0.02
     first: tuple[int, ...] = (100, 80, 20, 12)
     later: tuple[int, ...] = (20, 8)
     sharpen: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.affine_rounds < 1 or self.iterations < 0:
+            raise ValueError(
+                f"affine_rounds must be 1 or more and iterations 0 or more, got {self.affine_rounds}, {self.iterations}"
+            )
+        if len(self.later) > 2:
+            raise ValueError(f"later must have two levels at most, got {len(self.later)}")
+
+    @property
+    def compared_by(self) -> str:
+        """Similarity that is in force."""
+        return NMI if self.contrast == "many" else self.similarity
+
+    @property
+    def steps(self) -> "tuple[Step, ...]":
+        """What is done in turn: each step brings every image onto a template and makes the next one."""
+        count = self.affine_rounds + self.iterations
+        return tuple(Step(number, number - self.affine_rounds) for number in range(count))
+
+
+@dataclass(frozen=True)
+class Step:
+    """A registration of every image, and the mean of them.
+
+    Parameters
+    ----------
+    number
+        From 0.
+    iteration
+        Number of the deformable iteration, from 0; below 0 the step is affine.
+    """
+
+    number: int
+    iteration: int
+
+    @property
+    def is_affine(self) -> bool:
+        """Whether images are brought onto one another by affine maps only."""
+        return self.iteration < 0
 
 
 @dataclass(frozen=True)
@@ -48,7 +105,9 @@ class Iteration:
     Parameters
     ----------
     number
-        0 for the affine mean.
+        Of the step, from 0.
+    kind
+        "affine" or "deform".
     cases
         Number of images in the mean.
     similarity
@@ -56,19 +115,20 @@ class Iteration:
     displacement_mm
         Root mean square over cases and voxels of the displacement, without the affine part.
     drift_mm
-        Root mean square over voxels of the mean displacement, taken out of the template's shape.
-    folded_percent
-        Largest share of folded voxels (non-diffeomorphic volume) of any case.
+        Root mean square over voxels of the mean displacement that was taken out of the template's shape.
+    ndv_percent
+        Largest non-diffeomorphic volume of any case (`covoxel.metrics.digital_folding`).
     change
         Root mean square of the change of the template over its standard deviation; NaN for the first.
     """
 
     number: int
+    kind: str
     cases: int
     similarity: float
     displacement_mm: float
     drift_mm: float
-    folded_percent: float
+    ndv_percent: float
     change: float
 
 
@@ -83,7 +143,7 @@ class Template:
     placements
         Of each image that takes part, by id.
     history
-        An entry an iteration.
+        An entry a step.
     left_out
         Why an image takes no part, a sentence, by id.
     """

@@ -121,10 +121,58 @@ def deform(start: Sequence[Transform], terms: Sequence[Term], schedule: Schedule
         With a displacement; `start` itself if all levels are too coarse for the image.
     """
     grid = start[0].grid
+    found = descend_velocity(start, terms, schedule)
+    if found is None:
+        return list(start)
+    displacement_vox = found.displacement_vox(grid)
+    before = _Start(start, terms[0].fixed).displacement_mm
+    if before is not None:
+        displacement_vox = compose(displacement_vox_from_mm(before, grid), displacement_vox)
+    displacement_mm = displacement_mm_from_vox(displacement_vox, grid)
+    return [Transform(grid, t.moving_from_fixed, u) for t, u in zip(start, displacement_mm, strict=True)]
+
+
+@dataclass(frozen=True, eq=False)
+class NodeVelocity:
+    """Velocities on the cells of a grid.
+
+    Parameters
+    ----------
+    velocity_vox
+        `(batch, n, *nodes)`, cells per unit time.
+    cells
+        Voxels of the grid in a cell, along each axis.
+    """
+
+    velocity_vox: Tensor
+    cells: tuple[int, ...]
+
+    def displacement_vox(self, grid: Grid) -> Tensor:
+        """Displacement after unit time on the voxels of the grid and in their units, `(batch, n, *grid.shape)`."""
+        return refine_field(exp(self.velocity_vox), self.cells, (1,) * grid.ndim, grid.shape)
+
+
+def descend_velocity(
+    start: Sequence[Transform], terms: Sequence[Term], schedule: Schedule, velocity: NodeVelocity | None = None
+) -> NodeVelocity | None:
+    """Velocity of the diffeomorphism of `deform`.
+
+    Parameters
+    ----------
+    start, terms, schedule
+        As for `deform`.
+    velocity
+        Where the descent begins; zero by default. Its cells must be no larger than those of the first level of the
+        schedule, as they are if it comes from here and the schedule has two levels at most.
+
+    Returns
+    -------
+    NodeVelocity or None
+        None if all levels are too coarse for the image.
+    """
+    grid = start[0].grid
     place = _Start(start, terms[0].fixed)
     base = float(grid.spacing_mm.min())
-    velocity: Tensor | None = None
-    coarser: tuple[int, ...] = ()
     for power, pace in schedule.levels():
         factors = cell_factors(grid, base * 2**power)
         if power > 0 and _too_coarse(grid, factors):
@@ -133,19 +181,12 @@ def deform(start: Sequence[Transform], terms: Sequence[Term], schedule: Schedule
         cells = tuple(f * r for f, r in zip(factors, ratios, strict=True))
         nodes = cell_grid(grid, cells)
         if velocity is None:
-            velocity = terms[0].fixed.new_zeros(len(start), grid.ndim, *nodes.shape)
+            values = terms[0].fixed.new_zeros(len(start), grid.ndim, *nodes.shape)
         else:
-            velocity = refine_field(velocity, coarser, cells, nodes.shape)
+            values = refine_field(velocity.velocity_vox, velocity.cells, cells, nodes.shape)
         force = _LevelForce(place, terms, factors, ratios, base * 2**power)
-        velocity = _ascend(force, velocity, pace, nodes)
-        coarser = cells
-    if velocity is None:
-        return list(start)
-    displacement_vox = refine_field(exp(velocity), coarser, (1,) * grid.ndim, grid.shape)
-    if place.displacement_mm is not None:
-        displacement_vox = compose(displacement_vox_from_mm(place.displacement_mm, grid), displacement_vox)
-    displacement_mm = displacement_mm_from_vox(displacement_vox, grid)
-    return [Transform(grid, t.moving_from_fixed, u) for t, u in zip(start, displacement_mm, strict=True)]
+        velocity = NodeVelocity(_ascend(force, values, pace, nodes), cells)
+    return velocity
 
 
 class _Start:

@@ -1,0 +1,152 @@
+"""Placing: one image brought onto a template, by an affine map or by a velocity that goes on from the last one."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from covoxel.atlas.base import Step, TemplateSettings
+from covoxel.atlas.placement import Placement, inside, inverse
+from covoxel.registration import MovingBatch, register
+from covoxel.registration.alignment import coarse_affine
+from covoxel.registration.descent import NodeVelocity, Schedule, Term, descend_velocity
+from covoxel.spatial import Grid, Image, Transform, sample
+from covoxel.spatial.field import displacement_vox_from_mm
+from covoxel.spatial.velocity import log
+
+_REGULARISED: dict[str, Any] = {
+    "regulariser": "diffusion",
+    "step_vox": 0.5,
+    "momentum": 0.5,
+    "update_sigma_vox": (2.0, 2.0, 2.0, 1.0),
+    "velocity_sigma_vox": (1.0, 1.0, 1.0, 0.5),
+}
+"""As the engine svf has them."""
+
+_RADIUS = 2
+
+
+def place(
+    template: Image,
+    image: Image,
+    before: Placement | None,
+    step: Step,
+    settings: TemplateSettings,
+    options: Mapping[str, Any] | None = None,
+) -> Placement:
+    """Where an image lies on a template.
+
+    Parameters
+    ----------
+    template, image
+        Intensities of about 0 to 1, on one device.
+    before
+        Where it lay on this template so far; None if nothing is known.
+    step
+        Whether the map is affine, and how far the descent has come.
+    settings
+        How.
+    options
+        Of an engine other than svf, such as its model.
+
+    Raises
+    ------
+    ValueError
+        If the image could not be brought there.
+    """
+    if step.is_affine:
+        found = _affine(template, image, before, settings)
+    elif settings.engine == "svf":
+        found = _descended(template, image, before, step, settings)
+    else:
+        found = _of_engine(template, image, settings, options or {})
+    return replace(found, similarity=correlation(template, image, found))
+
+
+def correlation(template: Image, image: Image, placement: Placement) -> float:
+    """Correlation of intensities within the field of view; the image must vary there.
+
+    Raises
+    ------
+    ValueError
+        If the image and the template do not overlap, or the image is constant where they do.
+    """
+    moved, seen = moved_onto(template.grid, image, placement)
+    own, _, _ = standardised(moved, seen)
+    other, _, _ = standardised(template.data.to(own), seen)
+    return float((own * other * seen).sum() / seen.sum())
+
+
+def moved_onto(grid: Grid, image: Image, placement: Placement) -> tuple[Tensor, Tensor]:
+    """Intensities of an image on the grid of a template, and 1 where it sees a voxel, both `(*grid.shape)` float64."""
+    coordinates = placement.transform().moving_coordinates_vox(image.grid, image.data.device)
+    seen = inside(coordinates, image.grid)
+    return sample(image.data[None, None].float(), coordinates)[0, 0].double(), seen[0, 0].double()
+
+
+def standardised(data: Tensor, seen: Tensor) -> tuple[Tensor, float, float]:
+    """Values of mean 0 and standard deviation 1 over the voxels seen, and what these were."""
+    weight = float(seen.sum())
+    if weight < 2:
+        raise ValueError("it does not overlap with the template")
+    mean = float((data * seen).sum()) / weight
+    spread = (float(((data - mean).square() * seen).sum()) / weight) ** 0.5
+    if not np.isfinite(spread):
+        raise ValueError("its registration gave numbers that are not finite")
+    if spread < 1e-6:
+        raise ValueError("it has one intensity only where it overlaps with the template")
+    return (data - mean) / spread, mean, spread
+
+
+def _affine(template: Image, image: Image, before: Placement | None, settings: TemplateSettings) -> Placement:
+    """By the affine engine, which begins where the image is known to lie, or searches."""
+    known = np.eye(template.grid.ndim + 1) if before is None else before.moving_from_template
+    moved = Image(image.data, Grid(image.grid.shape, inverse(known) @ image.grid.ras_from_voxel))
+    (rest,) = coarse_affine(
+        template,
+        MovingBatch.of([moved], image.data.device),
+        freedom=settings.freedom,
+        similarity=settings.compared_by,
+        search=before is None,
+    )
+    return Placement(template.grid, _sound(known @ rest.moving_from_fixed))
+
+
+def _descended(
+    template: Image, image: Image, before: Placement | None, step: Step, settings: TemplateSettings
+) -> Placement:
+    """By descent on the velocity; the first iteration runs through all levels, the later ones through the finest."""
+    matrix = np.eye(template.grid.ndim + 1) if before is None else before.moving_from_template
+    velocity = None
+    if before is not None and before.velocity_vox is not None:
+        velocity = NodeVelocity(before.velocity_vox[None].to(template.data.device), before.cells)
+    schedule = Schedule(settings.first if velocity is None else settings.later, **_REGULARISED)
+    batch = MovingBatch.of([image], image.data.device)
+    terms = [Term.of_intensities(template, batch, settings.compared_by, _RADIUS)]
+    with torch.no_grad():
+        found = descend_velocity([Transform(template.grid, matrix)], terms, schedule, velocity)
+    if found is None:
+        return Placement(template.grid, matrix)
+    values = found.velocity_vox[0].cpu()
+    if not bool(values.isfinite().all()):
+        raise ValueError("its registration gave numbers that are not finite")
+    return Placement(template.grid, matrix, values, found.cells)
+
+
+def _of_engine(template: Image, image: Image, settings: TemplateSettings, options: Mapping[str, Any]) -> Placement:
+    """By any registration engine; the velocity is the logarithm of its displacement."""
+    (found,) = register(settings.engine, template, [image], device=image.data.device, **options)
+    if found.displacement_mm is None:
+        return Placement(template.grid, _sound(found.moving_from_fixed))
+    displacement_vox = displacement_vox_from_mm(found.displacement_mm[None], template.grid)
+    return Placement(template.grid, found.moving_from_fixed, log(displacement_vox)[0], (1,) * template.grid.ndim)
+
+
+def _sound(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    if not np.isfinite(matrix).all() or np.linalg.det(matrix) <= 0:
+        raise ValueError("its affine registration did not converge")
+    return matrix
