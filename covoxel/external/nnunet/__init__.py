@@ -4,13 +4,17 @@ nnU-Net is imported when it is first needed. A whole use is: `write_dataset` →
 `write_model` → `read_model` → `Predictor`.
 """
 
-from covoxel.external.nnunet.dataset import Dataset, DatasetCase, read_dataset, write_dataset
+from covoxel.external.nnunet.cohort import Predicted, PredictionCase, predict_files, stream
+from covoxel.external.nnunet.dataset import Dataset, DatasetCase
+from covoxel.external.nnunet.dataset_read import read_dataset
+from covoxel.external.nnunet.dataset_write import write_dataset
 from covoxel.external.nnunet.errors import MemoryLimitError, MissingLibraryError, NnunetError, WorkerLostError
 from covoxel.external.nnunet.folds import Fold, folds_of
 from covoxel.external.nnunet.memory import Estimate, at_hand, prediction_bytes, training_bytes
-from covoxel.external.nnunet.model import FoldModel, TrainedModel, read_model, write_model
+from covoxel.external.nnunet.model import FoldModel, TrainedModel
+from covoxel.external.nnunet.model_folder import read_model, write_model
 from covoxel.external.nnunet.planning import Plan, plan
-from covoxel.external.nnunet.predict import Predicted, PredictionCase, Predictor
+from covoxel.external.nnunet.predict import Predictor
 from covoxel.external.nnunet.profiles import PROFILES, Profile, profile
 from covoxel.external.nnunet.rounds import Corrected, second_round, surer
 from covoxel.external.nnunet.train import train_fold
@@ -38,11 +42,13 @@ __all__ = [
     "at_hand",
     "folds_of",
     "plan",
+    "predict_files",
     "prediction_bytes",
     "profile",
     "read_dataset",
     "read_model",
     "second_round",
+    "stream",
     "surer",
     "train_fold",
     "training_bytes",

@@ -3,7 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
+
 from covoxel.external.nnunet.dataset import DatasetCase
+from covoxel.external.nnunet.errors import NnunetError
+from covoxel.training.seeds import generator
 
 
 @dataclass(frozen=True)
@@ -31,4 +35,20 @@ def folds_of(cases: Sequence[DatasetCase], count: int, seed: int = 0) -> tuple[F
     NnunetError
         If there is no labelled case, or more folds than those.
     """
-    raise NotImplementedError
+    labelled = [case for case in cases if case.label is not None]
+    if not 1 <= count <= len(labelled):
+        raise NnunetError(f"folds must be from 1 to the number of labelled cases, {len(labelled)}, got {count}")
+    ids = tuple(sorted(case.id for case in labelled))
+    if count == 1:
+        return (Fold("all", ids, ()),)
+    turn = _shuffled([case.id for case in labelled if not case.is_fused], seed)
+    turn += _shuffled([case.id for case in labelled if case.is_fused], seed)
+    held = [frozenset(turn[k::count]) for k in range(count)]
+    return tuple(
+        Fold(k, tuple(case for case in ids if case not in mine), tuple(sorted(mine))) for k, mine in enumerate(held)
+    )
+
+
+def _shuffled(ids: Sequence[str], seed: int) -> list[str]:
+    order = torch.randperm(len(ids), generator=generator("folds", seed))
+    return [sorted(ids)[place] for place in order.tolist()]

@@ -1,13 +1,17 @@
-"""Trained models in nnU-Net's folder: written so that its own predictor takes them, read without running anything."""
+"""Trained models: what a fold left, and the folds that predict together."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from functools import cached_property
 from typing import Any
 
 from torch import Tensor
 
+from covoxel.external.nnunet.errors import NnunetError
+from covoxel.external.nnunet.names import OURS
 from covoxel.external.nnunet.planning import Plan
+from covoxel.io import sha256_json
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,27 +69,34 @@ class TrainedModel:
     @classmethod
     def of(cls, plan: Plan, folds: Sequence[FoldModel]) -> "TrainedModel":
         """The model of a plan's folds, without a detour over files."""
-        raise NotImplementedError
+        if not folds:
+            raise NnunetError("a model must have a fold, got none")
+        return cls(
+            plan.plans,
+            plan.dataset_json,
+            plan.configuration,
+            plan.dataset.values,
+            tuple(each.fold for each in folds),
+            tuple(each.weights for each in folds),
+            folds[0].mirroring,
+        )
 
+    @property
+    def canonical(self) -> bool:
+        """Whether images are turned nearest to RAS before it sees them."""
+        return bool(self.dataset_json.get(OURS, {}).get("canonical"))
 
-def write_model(folder: Path, plan: Plan, folds: Sequence[FoldModel]) -> None:
-    """Write `plans.json`, `dataset.json` and `fold_K/checkpoint_final.pth`, as nnU-Net does; other folds stay.
+    @property
+    def channels(self) -> int:
+        """How many images it sees of a case."""
+        return len(self.dataset_json["channel_names"])
 
-    Raises
-    ------
-    NnunetError
-        If `folder` holds a model of other plans.
-    """
-    raise NotImplementedError
-
-
-def read_model(folder: Path, folds: Sequence[int | str] | None = None) -> TrainedModel:
-    """A model from nnU-Net's folder, whoever trained it; all of its numbered folds, else `all`, if none is named.
-
-    Raises
-    ------
-    NnunetError
-        If plans or checkpoints are missing, are not nnU-Net's, or not of one another, or it is a cascade or of
-        overlapping regions.
-    """
-    raise NotImplementedError
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over plans and weights."""
+        digest = hashlib.sha256(sha256_json([self.plans, self.dataset_json, self.configuration]).encode())
+        for weights in self.weights:
+            for name in sorted(weights):
+                digest.update(name.encode())
+                digest.update(weights[name].contiguous().numpy().tobytes())
+        return digest.hexdigest()

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from dataclasses import fields as dataclass_fields
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
@@ -76,6 +77,20 @@ class Profile:
     precision: Precision = "auto"
     save_every: int = 50
 
+    def __post_init__(self) -> None:
+        for name in ("epochs", "iterations", "save_every", "batch", "features", "most_features", "patch_voxels"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        for name in ("foreground", "average"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be from 0 to 1, got {getattr(self, name)}")
+        for name in ("learning_rate", "weight_decay", "workers"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        if self.patch is not None and min(self.patch, default=0) < 8:
+            raise ValueError(f"patch must have sides of at least 8 voxels, got {self.patch}")
+
     @property
     def steps(self) -> int:
         """Of the whole training."""
@@ -116,4 +131,9 @@ def profile(name: str, **fields: Any) -> Profile:
     ValueError
         If there is no such profile or field, or a value is not allowed.
     """
-    raise NotImplementedError
+    if name not in PROFILES:
+        raise ValueError(f"profile must be one of {', '.join(PROFILES)}, got {name!r}")
+    unknown = sorted(set(fields) - {each.name for each in dataclass_fields(Profile)})
+    if unknown:
+        raise ValueError(f"a profile has no field {unknown[0]!r}")
+    return replace(PROFILES[name], **fields)
