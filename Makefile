@@ -37,5 +37,7 @@ clean:          ## remove .venv and the caches
 	  test -n "$$python" || { echo 'make: Python 3.11 or newer is needed; name it with PYTHON=' >&2; exit 1; }; \
 	  "$$python" -m venv --clear .venv; }
 	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS_$*)]'
+	@# nnU-Net brings, three packages down, an argparse of 2015 that hides Python's own from Prefect's temporary servers.
+	@$(PY) -m pip uninstall --quiet --yes argparse 2>/dev/null
 	@touch $@
 .PRECIOUS: .venv/.%

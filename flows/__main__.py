@@ -32,8 +32,8 @@ Rule = Annotated[
 Segmenter = Annotated[
     str | None,
     typer.Option(
-        metavar="fusion|joint|auto",
-        help="Who segments: the fused atlases, a network trained on them, or for each case the better one.",
+        metavar="fusion|joint|nnunet|auto",
+        help="Who segments: the fused atlases, a network trained on them, or for each case the best.",
     ),
 ]
 Correct = Annotated[
@@ -149,11 +149,12 @@ def fuse_labels(
 
 
 @app.command(
-    help=f"""Segment every case by a jointly trained network too, and keep the better label map of each.
+    help=f"""Segment every case by trained networks too, and keep the best label map of each.
 
-With `--segmenter auto` that is the fused label map, the network's, or the mean of both, whichever is predicted best;
-with `joint` the network's, unless it failed. The network is trained first, or is that of
-`segment: {{model: FOLDER}}` in the settings.
+With `--segmenter auto` that is the fused label map, a network's, or a mean of them, whichever is predicted best;
+with `joint` or `nnunet` that network's, unless it failed. Networks are trained first, or are those of
+`segment: {{model: FOLDER}}` and `segment: {{nnunet: {{model: FOLDER}}}}` in the settings. Which ones `auto` compares
+is said by `segment: {{networks: [joint, nnunet]}}`.
 
 {GO_ON}
 

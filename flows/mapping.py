@@ -46,7 +46,7 @@ def run_stage(
                 todo.append((task, job))
             else:
                 records[job.case] = record
-    study.computed[stage] = len(todo)
+    study.computed[stage] = study.computed.get(stage, 0) + len(todo)  # a stage may come in parts: folds of a training
     if not records and not todo:
         return
     with shown(stage, len(records) + len(todo), len(records)) as advance:

@@ -10,11 +10,12 @@ from covoxel.io import read_labels, sha256_file, sha256_json
 from covoxel.metrics import dice
 from tasks.job import Artifact, Job, Made, number, work
 from tasks.joint_facts import joint_facts
+from tasks.joint_network import model_folder
 from tasks.models import labels_that_taught
+from tasks.nnunet_network import taught_by as taught_by_of_nnunet
 from tasks.options import TASK_OPTIONS
 from tasks.register import driving_label_map
 from tasks.same_labels import LabelContent, content_of, same_labels
-from tasks.segment import model_folder
 from tasks.study import Study
 
 
@@ -82,6 +83,7 @@ def evaluate_jobs(study: Study) -> list[EvaluateJob]:
     jobs, network, segmenter = [], study.call.settings.register_.model, model_folder(study)
     taught_by = () if network is None else labels_that_taught(network)
     taught_segmenter = () if segmenter is None else joint_facts(segmenter).taught_by
+    taught_segmenter += taught_by_of_nnunet(study)
     for case in study.fixed if study.truth is not None else ():
         if study.truth is None or case.id not in study.truth:
             study.flag(case.id, "no true label")

@@ -47,25 +47,27 @@ class Layout:
         """Voxelwise confidence, 0 to 1, of the fused label map."""
         return self.output / "work" / "fused" / f"{case}_confidence.nii.gz"
 
-    def joint_segmentation(self, case: str) -> Path:
-        """Label map of a case that a jointly trained network said."""
-        return self.output / "work" / "joint" / f"{case}.nii.gz"
-
-    def joint_confidence(self, case: str) -> Path:
-        """Voxelwise confidence, 0 to 1, of what the network said."""
-        return self.output / "work" / "joint" / f"{case}_confidence.nii.gz"
-
-    def both_segmentation(self, case: str) -> Path:
-        """Label map of a case that is the most probable one of fusion and network together."""
-        return self.output / "work" / "both" / f"{case}.nii.gz"
-
-    def both_confidence(self, case: str) -> Path:
-        """Voxelwise confidence, 0 to 1, of that label map."""
-        return self.output / "work" / "both" / f"{case}_confidence.nii.gz"
+    def candidate(self, case: str, name: str) -> tuple[Path, Path]:
+        """Label map of a case by a candidate in which networks have a part, and its voxelwise confidence, 0 to 1."""
+        folder = self.output / "work" / "candidates" / name
+        return folder / f"{case}.nii.gz", folder / f"{case}_confidence.nii.gz"
 
     def model(self, name: str) -> Path:
         """Folder of what was trained: weights and the settings that made them."""
         return self.output / "models" / name
+
+    def nnunet(self, round_: int) -> Path:
+        """Folder of nnU-Net's data set, plans and preprocessed cases, of one round of training."""
+        return self.output / "work" / "nnunet" / f"round_{round_}"
+
+    def nnunet_model(self, round_: int) -> Path:
+        """Folder of the nnU-Net of a round, as nnU-Net's own tools take it."""
+        return self.model(f"nnunet-round_{round_}")
+
+    def relabelled(self, case: str) -> tuple[Path, Path]:
+        """Label map of a case that teaches the second round of nnU-Net, and its voxelwise confidence, 0 to 1."""
+        folder = self.output / "work" / "nnunet" / "labels"
+        return folder / f"{case}.nii.gz", folder / f"{case}_confidence.nii.gz"
 
     def logs(self, name: str) -> Path:
         """Folder of a training's logs for TensorBoard."""

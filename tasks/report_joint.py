@@ -10,9 +10,10 @@ from covoxel.report.methods import METHODS
 from covoxel.training.joint import JointRecipe
 from tasks.joint_facts import joint_facts
 from tasks.joint_models import RECIPE
+from tasks.joint_network import model_folder
 from tasks.joint_recipe import AnyJointRecipe, load_joint_recipe
 from tasks.judge import judged_of
-from tasks.segment import model_folder
+from tasks.results import mean_known
 from tasks.study import Study
 from tasks.train_joint import STAGE
 from tasks.trainings import job_name
@@ -24,7 +25,7 @@ def joint_report(study: Study) -> JointReport | None:
     if folder is None:
         return None
     facts = joint_facts(folder)
-    judged = tuple(JudgedRow(case, one.fusion, one.joint, one.both) for case, one in judged_of(study).items())
+    judged = tuple(JudgedRow(case, dice) for case, dice in judged_of(study).items())
     verdicts = tuple(VerdictRow(verdict.sentence, verdict.use == "separate") for verdict in facts.verdicts)
     return JointReport(facts.recipe, verdicts, judged, tuple(_curve(study)), _alphas(study))
 
@@ -66,8 +67,8 @@ def joint_case(study: Study, case: str, role: str) -> dict[str, Any]:
         "candidate": facts["candidate"],
         "choice": facts["reason"],
         "predicted_by_candidate": facts["predicted"],
-        "agreement": facts["agreement"],
-        "spread": facts["spread"],
+        "agreement": mean_known(facts["agreement"].values()),
+        "spread": mean_known(facts["spread"].values()),
     }
 
 

@@ -16,6 +16,7 @@ from tasks.fuse import fuse_jobs, keep_jobs
 from tasks.job import Job
 from tasks.judge import judge_jobs
 from tasks.learn import learn_jobs
+from tasks.nnunet_stages import nnunet_stages
 from tasks.preprocess import preprocess_jobs
 from tasks.register import register_jobs
 from tasks.report import write_report
@@ -128,7 +129,7 @@ def _stages(study: Study) -> Stages:
     if study.joint_recipe is not None:
         stages += [("align", align_jobs), (train_joint.STAGE, train_joint.train_jobs)]
     if study.segments and not study.is_training:
-        stages += _SEGMENTED
+        stages += [*nnunet_stages(study), *_SEGMENTED]
     return stages if study.is_training else [*stages, *_REPORTED]
 
 

@@ -1,6 +1,6 @@
 """A result of one case: its label map and confidence on disk, and what the tables say of them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,3 +37,9 @@ def result_facts(label_map: Image, confidence: Image, values: Sequence[int]) -> 
         "volumes_mm3": {str(value): volumes[value] for value in structures},
         "confidence": {str(value): number(float(voxels.mean())) for value, voxels in certain.items()},
     }
+
+
+def mean_known(values: Iterable[float | None]) -> float | None:
+    """Mean of the values that are known; None where none is."""
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None

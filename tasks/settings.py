@@ -26,7 +26,11 @@ Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 JOINT_RECIPE = "deepatlas-fused"
 """By which networks are trained jointly, unless another recipe is named."""
 
-Segmenter = Literal["fusion", "joint", "auto"]
+NetworkName = Literal["joint", "nnunet"]
+
+Segmenter = Literal["fusion", "joint", "nnunet", "auto"]
+
+Share = Annotated[float, Field(ge=0, le=1)]
 
 Folder = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
 """A folder that keeps its meaning in another working directory."""
@@ -123,13 +127,42 @@ class TrainSettings(_Stage):
     devices: PositiveInt = Field(1, description="GPUs that share each batch (train-registration)")
 
 
-class SegmentSettings(_Stage):
-    """Who segments in few-shot: the fused atlases, a network trained on them, or the better of both for each case."""
+class NnunetSettings(_Stage):
+    """How nnU-Net is trained, on the labels of the atlases and on fused ones, where it segments."""
 
-    segmenter: Segmenter = Field("fusion", description="fusion, joint, or auto: for each case what is predicted best")
+    profile: Literal["auto", "cpu", "gpu", "gpu-resenc"] = Field(
+        "auto", description="cpu, small enough for two cores; gpu, nnU-Net's own; auto: by the device"
+    )
+    override: dict[str, OptionValue] = Field({}, description="fields of the profile: epochs, batch, patch, features …")
+    folds: int = Field(1, ge=1, le=5, description="networks that are averaged; each holds out other atlases")
+    rounds: int = Field(1, ge=1, le=2, description="2: fused labels give way to surer predictions; train again")
+    power: float = Field(1.0, ge=0, le=8, description="a fused voxel weighs its confidence to this power")
+    ignore_below: Share = Field(0.0, description="fused voxels of less confidence are not seen by the loss")
+    fused_weight: float = Field(1.0, ge=0, le=100, description="of a fused case in the loss, beside 1 of an atlas")
+    hand_share: Share | None = Field(
+        None, description="of the patches that are from atlases; null: by the number of cases"
+    )
+    model: Folder | None = Field(None, description="folder of a trained nnU-Net, anybody's; null: one is trained")
+
+
+class SegmentSettings(_Stage):
+    """Who segments in few-shot: the fused atlases, networks trained on them, or the best of all for each case."""
+
+    segmenter: Segmenter = Field(
+        "fusion", description="fusion, joint, nnunet, or auto: for each case what is predicted best"
+    )
+    networks: tuple[NetworkName, ...] = Field(("joint",), min_length=1, description="networks that auto compares")
     recipe: RecipeName = Field(JOINT_RECIPE, description="joint recipe, or its YAML file, that the network is of")
     model: Folder | None = Field(None, description="folder of a trained joint model; null: one is trained")
-    views: int = Field(8, ge=1, le=64, description="views of each image over which the network's answer is averaged")
+    views: int = Field(8, ge=1, le=64, description="views of each image over which the joint network is averaged")
+    nnunet: NnunetSettings = NnunetSettings()
+
+    @property
+    def asked(self) -> tuple[NetworkName, ...]:
+        """Networks that segment beside fusion."""
+        if self.segmenter == "fusion":
+            return ()
+        return tuple(dict.fromkeys(self.networks)) if self.segmenter == "auto" else (self.segmenter,)
 
 
 class ReportSettings(_Stage):

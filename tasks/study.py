@@ -123,9 +123,14 @@ class Study:
         return (self.calibrates or self.corrects) and len(self.atlases) >= enough
 
     @property
+    def networks(self) -> tuple[str, ...]:
+        """Names of the networks that segment beside the fused atlases."""
+        return self.call.settings.segment.asked
+
+    @property
     def segments(self) -> bool:
-        """Whether a jointly trained network segments beside the fused atlases."""
-        return self.call.settings.segment.segmenter != "fusion"
+        """Whether there are any."""
+        return bool(self.networks)
 
     @property
     def alignment(self) -> str | None:
@@ -287,7 +292,7 @@ def _joint_recipe(call: Call) -> AnyJointRecipe | None:
     segment = call.settings.segment
     if call.recipe is not None:
         return load_joint_recipe(find_joint_recipe(call.recipe)) if call.trains == "joint" else None
-    if segment.segmenter == "fusion" or segment.model is not None:
+    if "joint" not in segment.asked or segment.model is not None:
         return None
     return load_joint_recipe(find_joint_recipe(segment.recipe))
 

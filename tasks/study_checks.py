@@ -14,6 +14,7 @@ from tasks.components import check_component
 from tasks.engine import check_engine
 from tasks.joint_models import load_segmenter
 from tasks.joint_recipe import check_joint_cases
+from tasks.nnunet_settings import check_nnunet
 from tasks.recipe import check_cases
 from tasks.settings import SELECT, FuseSettings, SettingsError
 from tasks.teaching import check_joint_training, check_training
@@ -70,8 +71,10 @@ def check_study(study: "Study") -> None:
         check_engine(settings.register_, study.call.output)
         _check_truth(study)
         _check_names(study)
-    if study.segments and settings.segment.model is not None:
+    if "joint" in study.networks and settings.segment.model is not None:
         _check_segmenter(settings.segment.model)
+    if "nnunet" in study.networks:
+        check_nnunet(settings.segment.nnunet, study.device)
     if study.recipe is not None:
         name = study.recipe.name
         _check_model(study.layout.model(name), name, joint_facts.FACTS, "train-joint")

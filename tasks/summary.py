@@ -10,12 +10,13 @@ from covoxel.io import write_json, write_table
 from covoxel.manifest import Record
 from covoxel.metrics import summarise
 from tasks import train_joint, train_registration
+from tasks.results import mean_known
 from tasks.study import Study
 from tasks.trainings import job_name
 
 CASE_COLUMNS = ["id", "role", "status", "reason", "predicted_quality", "rule", "flags"]
 JOINT_COLUMNS = ["agreement"]
-"""Columns that the table of cases has as well where a joint network segments."""
+"""Columns that the table of cases has as well where networks segment."""
 VOLUME_COLUMNS = ["id", "label", "structure", "volume_mm3", "confidence"]
 ATLAS_COLUMNS = ["id", "atlas", "likeness", "agreement", "trust", "left_out"]
 METRIC_COLUMNS = ["id", "label", "structure", "dice"]
@@ -208,7 +209,7 @@ def _case_row(study: Study, case: str, role: str, final: Record | None) -> dict[
         "reason": reason or None,
         "predicted_quality": final.facts["quality"] if final and role != "atlas" else None,
         "rule": _rule(final),
-        **({"agreement": final.facts.get("agreement") if final else None} if study.segments else {}),
+        **({"agreement": _agreement(final)} if study.segments else {}),
         "flags": "; ".join(flags_of(study, case)) or None,
     }
 
@@ -217,6 +218,11 @@ def _rule(final: Record | None) -> str | None:
     """Rule that made a label map, and whether that was corrected."""
     rule = final.facts.get("rule") if final else None
     return f"{rule}, corrected" if final and final.facts.get("corrected") else rule
+
+
+def _agreement(final: Record | None) -> float | None:
+    """Dice of the networks' label maps with the fused one, mean over the networks."""
+    return mean_known(final.facts.get("agreement", {}).values()) if final else None
 
 
 def _case_columns(study: Study) -> list[str]:

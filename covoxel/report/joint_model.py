@@ -17,12 +17,10 @@ class VerdictRow:
 
 @dataclass(frozen=True)
 class JudgedRow:
-    """True Dice, mean over structures, of the candidates on an atlas that the training held out."""
+    """True Dice, mean over structures, by candidate, on an atlas that taught the networks in it nothing."""
 
     id: str
-    fusion: float
-    joint: float
-    both: float
+    dice: Mapping[str, float]
 
 
 @dataclass(frozen=True)

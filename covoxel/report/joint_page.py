@@ -11,7 +11,7 @@ from covoxel.report.heatmap import Cell, shade
 from covoxel.report.joint_model import Alphas, JointReport, JudgedRow, VerdictRow
 from covoxel.report.model import Report
 from covoxel.report.plots import Axis, Cloud, Point, Strip, strip
-from covoxel.report.views import CANDIDATES, CaseView
+from covoxel.report.views import CaseView, candidate_words
 
 PARTS = ("segments ← segments", "segments ← registers", "registers ← segments", "registers ← registers")
 """Rows of a stitch unit: what a path goes on with, and of whose features."""
@@ -48,8 +48,8 @@ class JointView:
     measured: bool
     agreement: tuple[Strip, ...]
     verdicts: tuple[VerdictRow, ...]
-    judged: tuple[JudgedRow, ...]
-    judged_mean: tuple[str, ...]
+    judged_columns: tuple[str, ...]
+    judged: tuple[tuple[str, tuple[str, ...]], ...]
     curves: tuple[Cloud, ...]
     units: tuple[UnitView, ...]
     low: str
@@ -70,8 +70,8 @@ def joint_of(report: Report, done: Sequence[CaseView]) -> JointView | None:
         measured=any(view.dice is not None for view in kept),
         agreement=_agreement(kept),
         verdicts=joint.verdicts,
-        judged=joint.judged,
-        judged_mean=_means(joint.judged),
+        judged_columns=tuple(map(candidate_words, _judged_names(joint.judged))),
+        judged=_judged(joint.judged),
         curves=tuple(_curves(joint)),
         units=tuple(_unit(place, unit, axis) for place, unit in joint.alphas.items() if unit),
         low=f"{axis.low:g}",
@@ -82,7 +82,7 @@ def joint_of(report: Report, done: Sequence[CaseView]) -> JointView | None:
 def joint_components(report: Report) -> tuple[str, ...]:
     """Components the data tell of, for the methods text: the candidates and how one is chosen."""
     kept = {case.candidate for case in report.cases if case.candidate}
-    return (*(("joint_both",) if "both" in kept else ()), *(("joint_choice",) if kept else ()))
+    return (*(("joint_both",) if any("+" in name for name in kept) else ()), *(("joint_choice",) if kept else ()))
 
 
 def _candidates(kept: Sequence[CaseView]) -> tuple[CandidateRow, ...]:
@@ -90,7 +90,7 @@ def _candidates(kept: Sequence[CaseView]) -> tuple[CandidateRow, ...]:
     names = dict.fromkeys((*chosen, *(name for view in kept for name in view.case.predicted_by_candidate)))
     rows = [
         CandidateRow(
-            name=CANDIDATES.get(name, name),
+            name=candidate_words(name),
             cases=chosen[name],
             share=round(100 * chosen[name] / max(1, len(kept)), 1),
             predicted=_mean(view.case.predicted_by_candidate.get(name) for view in kept),
@@ -105,10 +105,17 @@ def _mean(values: Iterable[float | None]) -> str:
     return text.number(summarise(value for value in values if value is not None and text.known(value)).mean)
 
 
-def _means(judged: Sequence[JudgedRow]) -> tuple[str, ...]:
-    if len(judged) < 2:
-        return ()
-    return tuple(_mean(getattr(row, name) for row in judged) for name in ("fusion", "joint", "both"))
+def _judged_names(judged: Sequence[JudgedRow]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name for row in judged for name in row.dice))
+
+
+def _judged(judged: Sequence[JudgedRow]) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Rows of the table of held-out atlases, their mean below where there are several."""
+    names = _judged_names(judged)
+    rows = [(row.id, tuple(text.number(row.dice.get(name)) for name in names)) for row in judged]
+    if len(judged) > 1:
+        rows.append(("Mean", tuple(_mean(row.dice.get(name) for row in judged) for name in names)))
+    return tuple(rows)
 
 
 def _agreement(kept: Sequence[CaseView]) -> tuple[Strip, ...]:

@@ -112,13 +112,13 @@ METHODS: dict[str, Method] = {
         "One network that registers and segments was trained; it segments a case beside the labelled atlases.", ()
     ),
     "joint_both": Method(
-        "The label probabilities of the network and of the fused label map were averaged, and the most probable label "
+        "Label probabilities of networks and of the fused label map were averaged, and the most probable label "
         "kept, where that was expected to be better.",
         ("kittler1998",),
     ),
     "joint_choice": Method(
-        "Which of the fused label map, the network's and their mean became a case's segmentation was decided by their "
-        "gain on atlases that taught the network no label, and by how far network and fusion agree on the case.",
+        "Which of the fused label map, the networks' and their means became a case's segmentation was decided by their "
+        "gain on atlases that taught the networks no label, and by how far networks and fusion agree on the case.",
         (),
     ),
     "dice": Method(

@@ -85,15 +85,16 @@ class CaseReport:
     atlases
         What each atlas was worth to this case, those left out among them.
     candidate
-        "fusion", "joint" or "both": whose label map was kept; empty where no joint network was asked.
+        Whose label map was kept: "fusion", "joint", "nnunet", or a mean, "fusion+joint"; empty where no network was
+        asked.
     choice
         Why, in a sentence.
     predicted_by_candidate
         Predicted Dice of each candidate, 0 to 1.
     agreement
-        Dice of the joint network's label map with the fused one, 0 to 1, mean over structures.
+        Dice of the networks' label maps with the fused one, 0 to 1, mean over structures and networks.
     spread
-        Disagreement, 0 to 1, of the views of the image that the network saw.
+        Disagreement, 0 to 1, of the views of the image that a network saw.
     """
 
     id: str

@@ -10,9 +10,13 @@ from covoxel.report.model import DONE, CaseReport
 from covoxel.report.pictures import Picture, pictures_of
 from covoxel.report.plots import Point
 
-CANDIDATES = {"fusion": "fusion", "joint": "joint network", "both": "both, averaged"}
-"""Candidates for a case's label map, in words."""
+_NETWORKS = {"joint": "joint network", "nnunet": "nnU-Net"}
 ATLAS_COLUMNS = (("agreement", "Agreement"), ("likeness", "Likeness"), ("trust", "Trust"))
+
+
+def candidate_words(name: str) -> str:
+    """A candidate for a case's label map in words: "fusion + joint network" is the mean of both."""
+    return " + ".join(_NETWORKS.get(member, member) for member in name.split("+"))
 
 
 @dataclass(frozen=True)
@@ -48,10 +52,10 @@ class CaseView:
 
     @property
     def rivals(self) -> tuple[tuple[str, str, bool], ...]:
-        """Name and predicted Dice of fusion, joint network and both, the best first, and whether it was kept."""
+        """Name and predicted Dice of fusion, networks and their means, the best first, and whether it was kept."""
         known = [(name, value) for name, value in self.case.predicted_by_candidate.items() if text.known(value)]
         known.sort(key=lambda item: (-item[1], item[0]))
-        return tuple((CANDIDATES.get(n, n), text.number(value), n == self.case.candidate) for n, value in known)
+        return tuple((candidate_words(n), text.number(value), n == self.case.candidate) for n, value in known)
 
     @property
     def atlas_columns(self) -> tuple[tuple[str, str], ...]:
@@ -119,13 +123,13 @@ def _confidence_of(case: CaseReport) -> float | None:
 
 def _facts(case: CaseReport) -> Iterable[tuple[str, str]]:
     if case.candidate and case.status == DONE:
-        yield "Label map of", CANDIDATES.get(case.candidate, case.candidate)
+        yield "Label map of", candidate_words(case.candidate)
     if case.rule and case.status == DONE:
         yield "Fused by", text.words(case.rule)
     if text.known(case.predicted_dice):
         yield "Predicted Dice", text.number(case.predicted_dice)
     if text.known(case.agreement):
-        yield "Network agrees with fusion", text.number(case.agreement)
+        yield "Networks agree with fusion", text.number(case.agreement)
     if text.known(case.folded_percent):
         yield "Folded voxels", text.percent(case.folded_percent)
     if text.known(case.sd_log_jacobian):

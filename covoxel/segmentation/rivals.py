@@ -1,19 +1,19 @@
-"""Rivals: of the fused label map, the network's and that of both, the one to keep for a case, and what to expect of it.
+"""Rivals: of the fused label map, the networks' and their means, the one to keep for a case, and what to expect of it.
 
 docs/decisions/0011-candidates.md says why the numbers are as they are.
 """
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
 
 import numpy as np
 
-Candidate = Literal["fusion", "joint", "both"]
+from covoxel.segmentation.candidates import FUSION, NETWORKS, candidates_of, in_words, members_of, networks_of
 
-PRIOR: Mapping[Candidate, float] = {"both": 0.005, "joint": 0.003}
-"""Gain over fusion, in Dice, that is expected before a held-out atlas was seen, by candidate."""
+PRIOR_ALONE, PRIOR_WITH_FUSION, PRIOR_ALL = 0.003, 0.005, 0.007
+"""Gain over fusion, in Dice, that is expected before a held-out atlas was seen: of a network, of the mean of fusion and
+one, of the mean of fusion and several."""
 PRIOR_CASES = 16.0
 """Held-out atlases that this is worth: what one of them says scatters by 0.015, the gain itself by 0.004."""
 MARGIN = 0.05
@@ -21,30 +21,11 @@ MARGIN = 0.05
 SPREADS = 2.0
 """how many robust standard deviations of the cohort, if that is more."""
 SHARED = 0.5
-"""Share of what makes a case hard for fusion that makes it hard for the network too."""
-OF_BOTH = 0.5
-"""Share of what befalls the network that befalls the mean of both."""
+"""Share of what makes a case hard for fusion that makes it hard for a network too."""
 GROSS, GOOD = 0.5, 0.75
-"""Agreement below `GROSS`, where fusion is predicted to be at least `GOOD`, speaks against the network by itself."""
+"""Agreement below `GROSS`, where fusion is predicted to be at least `GOOD`, speaks against a network by itself."""
 
-NAMES: Mapping[Candidate, str] = {
-    "fusion": "the fused label map",
-    "joint": "the label map of the joint network",
-    "both": "the mean of fusion and the joint network",
-}
-"""Candidates in words."""
-
-_ORDER: tuple[Candidate, ...] = ("both", "joint", "fusion")  # of equal candidates the first one is kept
 _MAD = 1.4826  # median absolute deviation to standard deviation, for a normal distribution
-
-
-@dataclass(frozen=True)
-class Judged:
-    """True Dice, mean over structures, of the candidates on an atlas that taught none of them."""
-
-    fusion: float
-    joint: float
-    both: float
 
 
 @dataclass(frozen=True)
@@ -56,24 +37,25 @@ class Standing:
     predicted
         Predicted Dice of the fused label map.
     agreement
-        Dice of the network's label map with the fused one, mean over structures; None where neither has any.
+        Dice of each network's label map with the fused one, mean over structures, by name of the network; None where
+        neither has any.
     empty
-        Whether the network found no structure at all.
+        Names of the networks that found no structure at all.
     """
 
     predicted: float
-    agreement: float | None
-    empty: bool = False
+    agreement: Mapping[str, float | None]
+    empty: frozenset[str] = field(default_factory=frozenset)
 
-    @property
-    def refused(self) -> str:
-        """Why the network is not to be believed here, in a sentence; empty if nothing is wrong."""
-        if self.empty:
-            return "the joint network found no structure; the fused label map is kept"
-        if self.agreement is not None and self.agreement < GROSS and self.predicted >= GOOD:
+    def refused(self, network: str) -> str:
+        """Why a network is not to be believed here, in words; empty if nothing is wrong."""
+        if network in self.empty:
+            return f"{NETWORKS[network]} found no structure"
+        agreement = self.agreement[network]
+        if agreement is not None and agreement < GROSS and self.predicted >= GOOD:
             return (
-                f"the joint network contradicts a fused label map that is expected to be good (agreement "
-                f"{self.agreement:.2f}, predicted Dice {self.predicted:.2f}); the fused one is kept"
+                f"{NETWORKS[network]} contradicts a fused label map that is expected to be good (agreement "
+                f"{agreement:.2f}, predicted Dice {self.predicted:.2f})"
             )
         return ""
 
@@ -110,13 +92,30 @@ class Chosen:
     reason
         Why, in a sentence.
     flag
-        Remark for the reader, where the network was asked for and is not used; else empty.
+        Remark for the reader, where a network was asked for and is not used; else empty.
     """
 
-    candidate: Candidate
+    candidate: str
     predicted: Mapping[str, float]
     reason: str
     flag: str = ""
+
+
+@dataclass(frozen=True)
+class Usual:
+    """What is usual in a cohort: the median, and the least that is not unusual."""
+
+    median: float
+    least: float
+
+    @classmethod
+    def of(cls, values: Sequence[float], otherwise: float) -> "Usual":
+        """Of the values of all cases; without any everything is usual and the median is `otherwise`."""
+        if not values:
+            return cls(otherwise, -math.inf)
+        median = float(np.median(values))
+        spread = _MAD * float(np.median(np.abs(np.asarray(values) - median)))
+        return cls(median, median - max(MARGIN, SPREADS * spread))
 
 
 @dataclass(frozen=True)
@@ -126,99 +125,118 @@ class Rivals:
     Parameters
     ----------
     advantages
-        Of "joint" and "both" over fusion.
-    least_agreement, least_predicted
-        Below these a case is unusual in its cohort.
-    usual_agreement
-        The cohort's median.
+        Over fusion, of every other candidate.
+    agreement
+        What is usual of each network's agreement with fusion.
+    predicted
+        What is usual of fusion's predicted Dice.
     """
 
     advantages: Mapping[str, Advantage]
-    least_agreement: float
-    least_predicted: float
-    usual_agreement: float
+    agreement: Mapping[str, Usual]
+    predicted: Usual
 
     @classmethod
-    def fit(cls, judged: Sequence[Judged], cohort: Sequence[Standing]) -> "Rivals":
+    def fit(
+        cls, networks: Sequence[str], judged: Sequence[Mapping[str, float]], cohort: Sequence[Standing]
+    ) -> "Rivals":
         """Rivals by what is true of held-out atlases, maybe none, and by what is known of all cases.
 
         Parameters
         ----------
+        networks
+            Names of the networks that segment.
         judged
-            Held-out atlases.
+            True Dice, mean over structures, by candidate, of each atlas that taught some candidates nothing: fusion
+            and those are in it.
         cohort
             The cases, of which most are taken to be as they should be.
         """
-        advantages: dict[str, Advantage] = {
-            "joint": Advantage.of([one.joint - one.fusion for one in judged], PRIOR["joint"]),
-            "both": Advantage.of([one.both - one.fusion for one in judged], PRIOR["both"]),
+        advantages = {
+            name: Advantage.of([one[name] - one[FUSION] for one in judged if name in one], _prior(name))
+            for name in candidates_of(networks)
+            if name != FUSION
         }
-        agreements = [one.agreement for one in cohort if one.agreement is not None]
-        usual = float(np.median(agreements)) if agreements else 1.0
-        return cls(advantages, _least(agreements), _least([one.predicted for one in cohort]), usual)
+        agreements = {
+            name: [value for one in cohort if (value := one.agreement[name]) is not None] for name in networks
+        }
+        return cls(
+            advantages,
+            {name: Usual.of(values, otherwise=1.0) for name, values in agreements.items()},
+            Usual.of([one.predicted for one in cohort], otherwise=1.0),
+        )
 
     def predict(self, standing: Standing) -> dict[str, float]:
         """Predicted Dice of all candidates, 0 to 1, of a case.
 
-        The network is expected to be as much better than fusion as on the held-out atlases. Where fusion is predicted
+        A network is expected to be as much better than fusion as on the held-out atlases. Where fusion is predicted
         to be poor for this cohort the network gains half of that, for it does not depend on registration. Where the
         two agree less than is usual, one of them is wrong: what fusion's own shortfall does not explain is taken off
-        the network. The mean of both gains and loses half as much. So a candidate never falls with agreement, and its
-        lead over fusion never grows with fusion's predicted Dice.
+        the network. A mean gains and loses by each member its share. So a candidate never falls with agreement, and
+        its lead over fusion never grows with fusion's predicted Dice.
         """
-        raw = self._raw(standing)
-        return {name: float(np.clip(value, 0, 1)) for name, value in raw.items()}
+        return {name: float(np.clip(value, 0, 1)) for name, value in self._raw(standing).items()}
 
-    def choose(self, standing: Standing, *, always_joint: bool = False) -> Chosen:
-        """The candidate to keep: the one predicted best, or the network's unless it is refused.
+    def choose(self, standing: Standing, *, always: str | None = None) -> Chosen:
+        """The candidate to keep: the one predicted best, or a network's unless it is refused.
 
         Parameters
         ----------
         standing
             What is known of the case.
-        always_joint
-            Whether the network's label map was asked for whatever is predicted.
+        always
+            Name of the network whose label map was asked for whatever is predicted.
         """
         predicted, raw = self.predict(standing), self._raw(standing)
-        if standing.refused:
-            flag = standing.refused if always_joint else ""
-            return Chosen("fusion", predicted, _sentence(standing.refused), flag)
-        if always_joint:
-            return Chosen("joint", predicted, _sentence(f"{NAMES['joint']} was asked for"))
-        best = max(_ORDER, key=lambda name: raw[name])
-        return Chosen(best, predicted, self._reason(best, raw, standing))
+        refused = {name: why for name in self.agreement if (why := standing.refused(name))}
+        if always is not None:
+            if always not in refused:
+                return Chosen(always, predicted, _sentence(f"{in_words(always)} was asked for"))
+            why = f"{refused[always]}; the fused label map is kept"
+            return Chosen(FUSION, predicted, _sentence(why), why)
+        fit = [name for name in raw if not refused.keys() & networks_of(name)]
+        best = max(fit, key=lambda name: (raw[name], len(members_of(name))))
+        return Chosen(best, predicted, self._reason(best, raw, standing, refused))
 
-    def _raw(self, standing: Standing) -> dict[Candidate, float]:
-        poor = max(0.0, self.least_predicted - standing.predicted)
-        apart = 0.0 if standing.agreement is None else max(0.0, self.least_agreement - standing.agreement)
-        own = SHARED * poor - max(0.0, apart - poor)
-        return {
-            "fusion": standing.predicted,
-            "joint": standing.predicted + self.advantages["joint"].mean + own,
-            "both": standing.predicted + self.advantages["both"].mean + OF_BOTH * own,
-        }
+    def _raw(self, standing: Standing) -> dict[str, float]:
+        poor = max(0.0, self.predicted.least - standing.predicted)
+        own = {name: SHARED * poor - max(0.0, self._apart(name, standing) - poor) for name in self.agreement}
+        raw = {FUSION: standing.predicted}
+        for name, advantage in self.advantages.items():
+            share = sum(own[network] for network in networks_of(name)) / len(members_of(name))
+            raw[name] = standing.predicted + advantage.mean + share
+        return raw
 
-    def _reason(self, best: Candidate, raw: Mapping[Candidate, float], standing: Standing) -> str:
-        if best != "fusion":
-            lead = raw[best] - raw["fusion"]
-            more = " Fusion is expected to be poor here." if standing.predicted < self.least_predicted else ""
-            return _sentence(f"{NAMES[best]} is expected to be better here by {lead:.3f} Dice than fusion") + more
-        if standing.agreement is not None and standing.agreement < self.least_agreement:
-            return _sentence(
-                f"{NAMES['fusion']} is kept: the network agrees with it less than is usual in this cohort "
-                f"(Dice {standing.agreement:.2f}, usually {self.usual_agreement:.2f})"
+    def _apart(self, network: str, standing: Standing) -> float:
+        """What is missing of the agreement that a network should have."""
+        agreement = standing.agreement[network]
+        return 0.0 if agreement is None else max(0.0, self.agreement[network].least - agreement)
+
+    def _reason(self, best: str, raw: Mapping[str, float], standing: Standing, refused: Mapping[str, str]) -> str:
+        without = "".join(f" {_sentence(why)}" for why in refused.values())
+        if best != FUSION:
+            lead = raw[best] - raw[FUSION]
+            more = " Fusion is expected to be poor here." if standing.predicted < self.predicted.least else ""
+            better = f"{in_words(best)} is expected to be better here by {lead:.3f} Dice than fusion"
+            return _sentence(better) + more + without
+        unusual = [name for name in self.agreement if name not in refused and self._apart(name, standing)]
+        if unusual:
+            apart = ", ".join(
+                f"{NETWORKS[name]} agrees with it less than is usual in this cohort (Dice "
+                f"{standing.agreement[name]:.2f}, usually {self.agreement[name].median:.2f})"
+                for name in unusual
             )
-        return _sentence(f"{NAMES['fusion']} is kept: on held-out atlases nothing was better")
+            return _sentence(f"{in_words(FUSION)} is kept: {apart}") + without
+        if without:
+            return without.strip()[:-1] + "; the fused label map is kept."
+        return _sentence(f"{in_words(FUSION)} is kept: on held-out atlases nothing was better")
 
 
-def _least(values: Sequence[float]) -> float:
-    """What a value of the cohort may be and still be usual: the median less the margin; anything without a cohort."""
-    if not values:
-        return -math.inf
-    median = float(np.median(values))
-    spread = _MAD * float(np.median(np.abs(np.asarray(values) - median)))
-    return median - max(MARGIN, SPREADS * spread)
+def _prior(candidate: str) -> float:
+    members = members_of(candidate)
+    return PRIOR_ALONE if len(members) == 1 else PRIOR_WITH_FUSION if len(members) == 2 else PRIOR_ALL
 
 
 def _sentence(words: str) -> str:
-    return f"{words[0].upper()}{words[1:]}."
+    is_name = any(words.startswith(name) for name in NETWORKS.values() if not name.startswith("the "))
+    return f"{words if is_name else words[0].upper() + words[1:]}."

@@ -14,15 +14,16 @@ from covoxel.segmentation import ImageModel, PairSegmenter
 from covoxel.training import TrainingDivergedError
 from tasks import joint_training
 from tasks.joint_models import save_joint
+from tasks.joint_network import _loaded
 from tasks.joint_recipe import build_networks, parse_joint_recipe
 from tasks.same_labels import content_of
-from tasks.segment import _loaded
 
 Invoke = Callable[..., tuple[int, str, str]]
 MakeCohort = Callable[..., Path]
 Run = Callable[..., tuple[Path, str]]
 
 VALUES = (0, 3, 17)
+BOTH = "fusion+joint"
 TINY = {
     "method": "two tiny networks for tests (nobody, 2019)",
     "name": "tiny",
@@ -92,7 +93,7 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]
         folder = tmp_path / "model"
         how = {"values": VALUES, "ndim": 3, "spacing_mm": (2.0, 2.0, 2.5), "taught_by": contents}
         save_joint(folder, recipe, networks, **how)
-        monkeypatch.setattr("tasks.segment.load_segmenter", lambda folder, device: says)
+        monkeypatch.setattr("tasks.joint_network.load_segmenter", lambda folder, device: says)
         _loaded.cache_clear()
         return f"segment: {{segmenter: {segmenter}, views: 2, model: {folder}}}\n"
 
@@ -122,24 +123,24 @@ def test_both_are_kept_where_nothing_speaks_against_and_a_rerun_computes_nothing
     output, text = run(settings, *truth)
     assert "4 done, 0 failed, 0 set aside" in text
     found = facts(output, "decide", "c3")
-    assert found["candidate"] == "both"
-    assert found["rule"] == "both: majority"
-    assert found["predicted"]["both"] == pytest.approx(found["predicted"]["fusion"] + 0.005)
-    assert found["quality"] == found["predicted"]["both"]
+    assert found["candidate"] == BOTH
+    assert found["rule"] == f"{BOTH}: majority"
+    assert found["predicted"][BOTH] == pytest.approx(found["predicted"]["fusion"] + 0.005)
+    assert found["quality"] == found["predicted"][BOTH]
     assert {*facts(output, "fuse", "c3")} - {"predicted"} <= {*found}
-    assert 0.5 < found["agreement"] < 1
-    assert set(found["agreement_of_structures"]) == {"3", "17"}
-    for folder in ("segmentations", "work/fused", "work/joint", "work/both"):
+    assert 0.5 < found["agreement"]["joint"] < 1
+    assert set(found["agreement_of_structures"]["joint"]) == {"3", "17"}
+    for folder in ("segmentations", "work/fused", "work/candidates/joint", f"work/candidates/{BOTH}"):
         assert (output / folder / "c3.nii.gz").is_file()
         assert (output / folder / "c3_confidence.nii.gz").is_file()
-    both, joint = (read_labels(output / "work" / name / "c3.nii.gz").data for name in ("both", "joint"))
+    both, joint = (read_labels(output / "work" / "candidates" / name / "c3.nii.gz").data for name in (BOTH, "joint"))
     assert torch.equal(read_labels(output / "segmentations" / "c3.nii.gz").data, both)
     true = read_labels(tmp_path / "cohort-truth" / "c3.nii.gz").data
     assert float((joint == true).float().mean()) > 0.99
 
     rows = cases(output)
     assert list(rows["c3"])[-3:] == ["rule", "agreement", "flags"]
-    assert rows["c3"]["agreement"] == pytest.approx(found["agreement"], rel=1e-5)
+    assert rows["c3"]["agreement"] == pytest.approx(found["agreement"]["joint"], rel=1e-5)
     assert rows["c1"]["status"] == "done"
     assert sorted(set(read_table(output / "metrics.tsv")["id"])) == ["c3", "c4"]
     page = (output / "report" / "index.html").read_text()
@@ -170,7 +171,7 @@ def test_a_network_that_fails_leaves_the_fused_label_map_with_a_flag(run: Run, m
     failed, _ = run(QUICK + model(ImageModel(broken, VALUES), segmenter="joint"), output="failed")
     for folder, flag in (
         (empty, "the joint network found no structure; the fused label map is kept"),
-        (failed, "segment: the network is broken; there is no label map of a joint network; the fused one is kept"),
+        (failed, "segment: the network is broken; there is no label map of a network; the fused one is kept"),
     ):
         for case in ("c3", "c4"):
             assert facts(folder, "decide", case)["rule"] == "fusion: majority"
@@ -198,7 +199,7 @@ def test_atlases_that_taught_nothing_judge_and_labels_that_taught_do_not_score(
     assert found["candidate"] == "joint"
     assert sorted(set(read_table(output / "metrics.tsv")["id"])) == ["c4"]
     assert "its true label trained the network that segmented it and cannot score it" in cases(output)["c5"]["flags"]
-    assert "Dice on 2 atlases that taught the network no label" in (output / "report" / "index.html").read_text()
+    assert "Dice on atlases that taught a network no label" in (output / "report" / "index.html").read_text()
 
 
 def test_a_network_that_sees_atlases_is_shown_them_with_their_labels(
@@ -211,13 +212,15 @@ def test_a_network_that_sees_atlases_is_shown_them_with_their_labels(
         return by_intensity(fixed) + 0.01 * labels
 
     settings = QUICK + model(PairSegmenter(beside, VALUES), segmenter="joint")
-    monkeypatch.setattr("tasks.segment.NETWORK", "segmentation")  # the file by which such a model is known
+    monkeypatch.setattr("tasks.joint_network.NETWORK", "segmentation")  # the file by which such a model is known
     output, _ = run(settings)
     assert sum(count for count, _ in seen) == 4, "two cases, each beside two atlases"
     assert all(labelled > 100 for _, labelled in seen)
-    assert set(Manifest(output).read("segment", "c3").inputs) >= {"image.c1", "labels.c2"}  # type: ignore[union-attr]
+    assert set(Manifest(output).read("segment", "c3").inputs) >= {"joint.image.c1", "joint.labels.c2"}  # type: ignore[union-attr]
     assert facts(output, "decide", "c3")["candidate"] == "joint"
-    assert torch.equal(*(read_labels(output / f / "c3.nii.gz").data for f in ("segmentations", "work/joint")))
+    assert torch.equal(
+        *(read_labels(output / f / "c3.nii.gz").data for f in ("segmentations", "work/candidates/joint"))
+    )
 
 
 @pytest.fixture
@@ -242,11 +245,11 @@ def test_the_network_is_trained_on_the_way_and_what_the_arbiter_says_is_in_the_r
     verdict = facts(output, "train-joint", "@tiny")["verdicts"][0]["sentence"]
     page = (output / "report" / "index.html").read_text()
     assert verdict in page
-    assert "Dice on 1 atlas that taught the network no label" in page
+    assert "Dice on an atlas that taught a network no label" in page
     assert "Registration loss: " in page
     assert held_out in {"c1", "c2", "c3", "c4"}
     for case in ("c5", "c6"):
-        assert set(facts(output, "decide", case)["predicted"]) == {"fusion", "joint", "both"}
+        assert set(facts(output, "decide", case)["predicted"]) == {"fusion", "joint", BOTH}
 
     def no_server(*_: object) -> None:
         raise AssertionError("a server was started")
@@ -262,7 +265,7 @@ def test_the_network_is_trained_on_the_way_and_what_the_arbiter_says_is_in_the_r
     code, lines, _ = invoke("status", "--output", output)
     assert code == 0
     assert lines.count("a rerun would do: nothing") == 6
-    (output / "work" / "joint" / "c5.nii.gz").unlink()
+    (output / "work" / "candidates" / "joint" / "c5.nii.gz").unlink()
     lines = invoke("status", "--output", output)[1]
     assert "c5\tdone\ta rerun would do: segment decide" in lines
     assert "c6\tdone\ta rerun would do: nothing" in lines
@@ -280,7 +283,7 @@ def test_a_training_that_fails_leaves_all_fused_label_maps_with_the_reason(
         row = cases(output)[case]
         assert row["status"] == "done"
         assert "train-joint: training of the segmentation network diverged at step 3" in row["flags"]
-        assert "there is no label map of a joint network; the fused one is kept" in row["flags"]
+        assert "there is no label map of a network; the fused one is kept" in row["flags"]
         assert row["rule"] == "fusion: majority"
     assert "No joint network was trained" in (output / "report" / "index.html").read_text()
 
@@ -302,5 +305,5 @@ def test_wrong_settings_are_refused_before_anything_starts(
     refused("segment: {segmenter: both}\n", "segment.segmenter = 'both' is wrong")
     refused("segment: {segmenter: joint, recipe: deepatlass}\n", "deepatlas")
     refused("segment: {views: 0}\n", "segment.views = 0 is wrong")
-    refused("", "--segmenter must be one of fusion, joint, auto", "few-shot", "--segmenter", "best")
+    refused("", "--segmenter must be one of fusion, joint, nnunet, auto", "few-shot", "--segmenter", "best")
     refused("", "segment.segmenter is fusion, so no network segments", "segment")
