@@ -27,7 +27,7 @@ LEAST_DICE, BAR_AT = 0.875, 10
 MOST_LOST = 0.01
 DONE, SOME_FAILED = 0, 3
 NOTES = (
-    "result: final: what `few-shot` leaves in segmentations/; fusion, joint, both: its candidates, of all cases.",
+    "result: final: what `few-shot` leaves in segmentations/; the others: its candidates, of all cases; + is a mean.",
     "dice: mean over anterior and posterior, then over the cases; low, high: bootstrap interval of the mean, 95 %,",
     "  cases drawn again. p5, minimum: over the cases. kept: of so many cases it became the result.",
     "segmentation alone: the network before the joint phase; joint network without the alarm: after it.",
@@ -41,7 +41,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--atlases", type=int, default=10, help="the first so many of split.json (default 10)")
     parser.add_argument("--unlabelled", type=int, default=144, help="cases without a label (default 144)")
     parser.add_argument("--limit", type=int, help="only the first so many test cases")
-    parser.add_argument("--segmenter", choices=("joint", "auto"), default="auto", help="who segments (default auto)")
+    who = ("joint", "nnunet", "auto")
+    parser.add_argument("--segmenter", choices=who, default="auto", help="who segments (default auto)")
+    parser.add_argument("--networks", default="joint", help="what auto compares: joint, nnunet or joint,nnunet")
     parser.add_argument("--recipe", default="deepatlas-fused", help="name or YAML file (default deepatlas-fused)")
     parser.add_argument("--scale", type=float, default=1.0, help="times the steps of the recipe (default 1)")
     parser.add_argument("--correct", action="store_true", help="correct fused labels, as `few-shot --correct` does")
@@ -83,7 +85,7 @@ class Run:
         )
         self.recipe = recipe_of(options.recipe, options.seed, options.scale, WRONG_SIGN if options.plant else None)
         name = f"{self.recipe.name}-{options.segmenter}-{options.atlases}" + (f"-{options.plant}" * bool(options.plant))
-        name += "-corrected" * options.correct
+        name += "-corrected" * options.correct + "-nnunet" * ("nnunet" in options.networks)
         self.folder = (options.work / name).resolve()
         self.layout = Layout(self.folder / "run")
         self.cohort = Cohort(source, self.folder, self.roles.atlases, self.roles.test)
@@ -98,7 +100,7 @@ class Run:
             "cohort": write_cohort(self.folder, self.cohort.source, self.roles),
             "atlases": ",".join(self.roles.atlases),
             "output": self.layout.output,
-            "settings": write_settings(self.folder, self.recipe),
+            "settings": write_settings(self.folder, self.recipe, self.options.networks.split(",")),
             "evaluate": write_truth(self.folder, self.cohort.source, self.roles.test),
             "device": self.options.device,
             "workers": self.options.processes,

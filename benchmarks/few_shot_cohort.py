@@ -64,10 +64,10 @@ def recipe_of(name_or_file: str, seed: int, scale: float, network: str | None) -
     return cut
 
 
-def write_settings(folder: Path, recipe: AnyRecipe) -> Path:
-    """Settings that name the recipe, which is written beside them."""
+def write_settings(folder: Path, recipe: AnyRecipe, networks: Sequence[str]) -> Path:
+    """Settings that name the recipe, which is written beside them, and the networks that are compared."""
     file = folder / f"{recipe.name}.yaml"
     write_text(file, yaml.safe_dump(plain(joint_recipe_data(recipe)), sort_keys=False, allow_unicode=True))
     settings = folder / "settings.yaml"
-    write_text(settings, yaml.safe_dump({"segment": {"recipe": str(file)}}))
+    write_text(settings, yaml.safe_dump({"segment": {"recipe": str(file), "networks": list(networks)}}))
     return settings

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from torch import Tensor
@@ -14,11 +15,12 @@ from benchmarks.sweep_two_networks import load_two
 from covoxel.io import read_labels, read_table
 from covoxel.metrics import summarise
 from covoxel.preprocessing import canonical
+from covoxel.segmentation.candidates import NETWORKS, candidates_of
 from covoxel.training.joint import JointRecipe
 from tasks.joint_facts import joint_facts
 from tasks.layout import Layout
 
-FINAL, FUSION, JOINT, BOTH = "final", "fusion", "joint", "both"
+FINAL, FUSION, JOINT = "final", "fusion", "joint"
 ALONE, UNGUARDED = "segmentation alone", "joint network without the alarm"
 _VIEWS = 8
 
@@ -28,8 +30,7 @@ def rows_of(layout: Layout, cohort: Cohort, seed: int) -> list[dict[str, object]
     places: dict[str, Callable[[str], Path]] = {
         FINAL: layout.segmentation,
         FUSION: layout.fused,
-        JOINT: layout.joint_segmentation,
-        BOTH: layout.both_segmentation,
+        **{name: partial(_candidate, layout, name) for name in candidates_of(tuple(NETWORKS)) if name != FUSION},
     }
     kept = kept_of(layout, cohort.cases)
     rows = []
@@ -39,6 +40,10 @@ def rows_of(layout: Layout, cohort: Cohort, seed: int) -> list[dict[str, object]
         if scores:
             rows.append(row_of(name, scores, seed) | {"kept": len(cases) if name == FINAL else kept[name]})
     return rows
+
+
+def _candidate(layout: Layout, name: str, case: str) -> Path:
+    return layout.candidate(case, name)[0]
 
 
 def row_of(name: str, scores: Sequence[CaseScore], seed: int) -> dict[str, object]:

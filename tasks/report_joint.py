@@ -1,4 +1,4 @@
-"""What the report says of the joint network: from the records of its training and of what was decided."""
+"""What the report says of networks: from the records of their training and of what was decided."""
 
 import math
 from collections.abc import Iterable
@@ -7,12 +7,15 @@ from typing import Any
 from covoxel.io import read_table
 from covoxel.report import JointPoint, JointReport, JudgedRow, VerdictRow
 from covoxel.report.methods import METHODS
+from covoxel.segmentation.candidates import NETWORKS
 from covoxel.training.joint import JointRecipe
+from tasks import train_nnunet
 from tasks.joint_facts import joint_facts
 from tasks.joint_models import RECIPE
 from tasks.joint_network import model_folder
 from tasks.joint_recipe import AnyJointRecipe, load_joint_recipe
 from tasks.judge import judged_of
+from tasks.networks import networks_of
 from tasks.results import mean_known
 from tasks.study import Study
 from tasks.train_joint import STAGE
@@ -20,41 +23,46 @@ from tasks.trainings import job_name
 
 
 def joint_report(study: Study) -> JointReport | None:
-    """What is known of the network that segments; None where none does."""
+    """What is known of the networks that segment; None where none does."""
     folder = model_folder(study)
-    if folder is None:
-        return None
-    facts = joint_facts(folder)
+    curve = (*_curve(study), *_nnunet_curve(study))
     judged = tuple(JudgedRow(case, dice) for case, dice in judged_of(study).items())
+    if folder is None:
+        return JointReport("", (), judged, curve) if networks_of(study) else None
+    facts = joint_facts(folder)
     verdicts = tuple(VerdictRow(verdict.sentence, verdict.use == "separate") for verdict in facts.verdicts)
-    return JointReport(facts.recipe, verdicts, judged, tuple(_curve(study)), _alphas(study))
+    return JointReport(facts.recipe, verdicts, judged, curve, _alphas(study))
 
 
 def joint_recipe_of(study: Study) -> AnyJointRecipe | None:
-    """Recipe of the network that segments; None where none does."""
+    """Recipe of the joint network that segments; None where none does."""
     folder = model_folder(study)
     return None if folder is None else load_joint_recipe(folder / RECIPE)
 
 
 def joint_components(study: Study) -> tuple[str, ...]:
-    """What it was trained by, for the methods text."""
-    recipe = joint_recipe_of(study)
+    """What the networks were trained by, for the methods text."""
+    recipe, found = joint_recipe_of(study), tuple(name for name in networks_of(study) if name != "joint")
     if recipe is None:
-        return ()
+        return found
     if isinstance(recipe, JointRecipe):
-        return ("deepatlas",)
-    return (recipe.network if recipe.network in METHODS else "joint-network",)
+        return ("deepatlas", *found)
+    return (recipe.network if recipe.network in METHODS else "joint-network", *found)
 
 
 def joint_notes(study: Study) -> tuple[str, ...]:
     """Sentences for the reader on top of the page."""
-    if not study.segments:
-        return ()
-    recipe = joint_recipe_of(study)
-    if recipe is None:
-        return ("No joint network was trained, so every case has the fused label map.",)
-    notes = joint_facts(model_folder(study) or study.layout.output).notes
-    return (f"The joint network {recipe.name}: {recipe.method}", *notes)
+    there = networks_of(study)
+    notes = [f"No label map of {NETWORKS[name]}: it was not trained." for name in study.networks if name not in there]
+    recipe, folder = joint_recipe_of(study), model_folder(study)
+    if recipe is not None and folder is not None:
+        notes += [f"The joint network {recipe.name}: {recipe.method}", *joint_facts(folder).notes]
+    folds = [record.facts for record in study.records.get(train_nnunet.STAGE, {}).values()]
+    if folds:
+        last = folds[-1]
+        notes.append(f"nnU-Net was trained on {last['drawn']} labels of atlases and {last['fused']} fused ones.")
+        notes += dict.fromkeys(remark for facts in folds for remark in facts["remarks"])
+    return tuple(notes)
 
 
 def joint_case(study: Study, case: str, role: str) -> dict[str, Any]:
@@ -70,6 +78,16 @@ def joint_case(study: Study, case: str, role: str) -> dict[str, Any]:
         "agreement": mean_known(facts["agreement"].values()),
         "spread": mean_known(facts["spread"].values()),
     }
+
+
+def _nnunet_curve(study: Study) -> Iterable[JointPoint]:
+    """Losses of nnU-Net's epochs, a curve a fold."""
+    records = study.records.get(train_nnunet.STAGE, {})
+    for number, record in enumerate(records.values(), start=1):
+        name = "nnU-Net loss" if len(records) == 1 else f"nnU-Net, training {number}, loss"
+        for epoch, loss in enumerate(record.facts["losses"]):
+            if loss is not None:
+                yield JointPoint(name, epoch, float(loss))
 
 
 def _alphas(study: Study) -> dict[str, Any]:

@@ -111,6 +111,10 @@ METHODS: dict[str, Method] = {
     "joint-network": Method(
         "One network that registers and segments was trained; it segments a case beside the labelled atlases.", ()
     ),
+    "nnunet": Method(
+        "nnU-Net was trained on the labels of the atlases and on fused labels, weighted by the confidence in them.",
+        ("isensee2021",),
+    ),
     "joint_both": Method(
         "Label probabilities of networks and of the fused label map were averaged, and the most probable label "
         "kept, where that was expected to be better.",

@@ -250,6 +250,15 @@ REFERENCES: dict[str, Reference] = {
             "10.1109/TMI.2019.2897538",
         ),
         _article(
+            "isensee2021",
+            "Isensee, Fabian and others",
+            "nnU-Net: a self-configuring method for deep learning-based biomedical image segmentation",
+            "Nature Methods",
+            2021,
+            "18:203–211",
+            "10.1038/s41592-020-01008-z",
+        ),
+        _article(
             "xu2019",
             "Xu, Zhenlin and Niethammer, Marc",
             "DeepAtlas: joint semi-supervised learning of image registration and segmentation",
