@@ -4,9 +4,11 @@ from covoxel.atlas.base import Iteration, Template, TemplateSettings
 from covoxel.atlas.build import build_template
 from covoxel.atlas.labels import label_probabilities
 from covoxel.atlas.middle import MidSpace, barycentre, mid_space
-from covoxel.atlas.placement import Placement
+from covoxel.atlas.placement import Placement, through
+from covoxel.atlas.store import FolderOfPlacements, read_placement, write_placement
 
 __all__ = [
+    "FolderOfPlacements",
     "Iteration",
     "MidSpace",
     "Placement",
@@ -16,4 +18,7 @@ __all__ = [
     "build_template",
     "label_probabilities",
     "mid_space",
+    "read_placement",
+    "through",
+    "write_placement",
 ]

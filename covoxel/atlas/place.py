@@ -20,12 +20,14 @@ from covoxel.spatial.velocity import log
 
 _REGULARISED: dict[str, Any] = {
     "regulariser": "diffusion",
-    "step_vox": 0.5,
     "momentum": 0.5,
     "update_sigma_vox": (2.0, 2.0, 2.0, 1.0),
     "velocity_sigma_vox": (1.0, 1.0, 1.0, 0.5),
 }
 """As the engine svf has them."""
+
+_STEP_VOX, _LATER_STEP_VOX = 0.5, 0.2
+"""Longest step: as the engine svf has it, and where a descent goes on that is near its end."""
 
 _RADIUS = 2
 
@@ -124,7 +126,11 @@ def _descended(
     velocity = None
     if before is not None and before.velocity_vox is not None:
         velocity = NodeVelocity(before.velocity_vox[None].to(template.data.device), before.cells)
-    schedule = Schedule(settings.first if velocity is None else settings.later, **_REGULARISED)
+    schedule = (
+        Schedule(settings.first, step_vox=_STEP_VOX, **_REGULARISED)
+        if velocity is None
+        else Schedule(settings.later, step_vox=_LATER_STEP_VOX, **_REGULARISED)
+    )
     batch = MovingBatch.of([image], image.data.device)
     terms = [Term.of_intensities(template, batch, settings.compared_by, _RADIUS)]
     with torch.no_grad():
