@@ -1,4 +1,4 @@
-"""Precision: what a network computes in, by the device."""
+"""Precision and layout: what a network computes in and how it lies in memory, by the device."""
 
 import contextlib
 
@@ -32,6 +32,13 @@ def autocast(device: torch.device, precision: str) -> contextlib.AbstractContext
     if precision == "float32":
         return contextlib.nullcontext()
     return torch.autocast(device.type, dtype=_TYPES[precision])
+
+
+def memory_layout(device: torch.device, axes: int) -> torch.memory_format:
+    """How a network of images of so many axes is laid out to be fastest: channels last on a CPU."""
+    if device.type != "cpu":
+        return torch.contiguous_format
+    return torch.channels_last_3d if axes == 3 else torch.channels_last
 
 
 def _has_bfloat16() -> bool:

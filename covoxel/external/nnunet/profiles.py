@@ -7,7 +7,6 @@ from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
 PlannerName = Literal["default", "resenc"]
-Augmentation = Literal["full", "light"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
 
@@ -70,7 +69,6 @@ class Profile:
     weight_decay: float = 3e-5
     deep_supervision: bool = True
     mirroring: bool = True
-    augmentation: Augmentation = "full"
     foreground: float = 0.33
     average: float = 0.0
     workers: int = 0
@@ -108,11 +106,10 @@ PROFILES: Mapping[str, Profile] = MappingProxyType(
             "cpu",
             patch_voxels=96_000,
             batch=2,
-            features=12,
-            most_features=96,
-            epochs=100,
+            features=16,
+            most_features=128,
+            epochs=160,
             iterations=25,
-            augmentation="light",
             average=0.99,
             save_every=4,
         ),

@@ -107,7 +107,7 @@ class _Ids:
         self.identifiers = list(identifiers)
 
 
-class Batches(torch.utils.data.Dataset[Batch]):
+class Batches:
     """The batch of each step; the same whoever asks for it, whenever.
 
     Parameters

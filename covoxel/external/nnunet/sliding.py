@@ -14,7 +14,7 @@ from covoxel.external.nnunet.library import kept_apart, managers
 from covoxel.external.nnunet.model import TrainedModel
 from covoxel.external.nnunet.names import TRAINER
 from covoxel.external.nnunet.planner import network_of
-from covoxel.external.nnunet.precision import autocast
+from covoxel.external.nnunet.precision import autocast, memory_layout
 
 _NEAR = 0.05
 
@@ -99,11 +99,14 @@ class SlidingPredictor:
         return placed.transpose([0, *[axis + 1 for axis in back]]), labels.transpose(back)
 
     def _network(self, weights: Mapping[str, Tensor]) -> nn.Module:
-        network: nn.Module = network_of(
+        network: Any = network_of(
             self.model.plans, self.model.dataset_json, self.model.configuration, deep_supervision=False
         )
         network.load_state_dict(dict(weights))
-        return network.to(self.device).eval()
+        if self.precision == "bfloat16":  # float32 stays as nnU-Net has it, to the bit
+            network = network.to(memory_format=memory_layout(self.device, len(self.own.patch_size)))
+        found: nn.Module = network.to(self.device).eval()
+        return found
 
 
 def _spread(mean: Tensor, said: list[Tensor]) -> float:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from covoxel.external.nnunet.errors import NnunetError, WorkerLostError
+from covoxel.external.nnunet.errors import NnunetError
 from covoxel.external.nnunet.library import kept_apart, require
-from covoxel.external.nnunet.memory import at_hand, in_words, training_bytes
+from covoxel.external.nnunet.memory import training_bytes
 from covoxel.external.nnunet.model import FoldModel
 from covoxel.external.nnunet.planning import Plan
 from covoxel.external.nnunet.precision import precision_on
@@ -171,7 +171,7 @@ class _Training:
     def weights(self) -> dict[str, torch.Tensor]:
         """Of the model: the running average, if there is one."""
         network = self.trainer.network if self.average is None else self.average
-        return {name: value.detach().cpu() for name, value in network.state_dict().items()}
+        return {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
 
     def run(self, checkpoint: Path | None, about: dict[str, Any], progress: Tell | None) -> None:
         """Train to the end."""
@@ -227,29 +227,10 @@ class _Training:
         if not workers:
             yield from (self.batches[step] for step in steps)
             return
-        loader = torch.utils.data.DataLoader(
-            self.batches,
-            batch_size=None,
-            sampler=list(steps),
-            num_workers=workers,
-            pin_memory=self.device.type == "cuda",
-            multiprocessing_context="spawn",
-        )
-        before = at_hand("cpu")
-        try:
-            yield from loader
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
-                raise
-            raise WorkerLostError(self._lost(error, before)) from error
+        from covoxel.external.nnunet.workers import batches_ahead
 
-    def _lost(self, error: RuntimeError, before: int) -> str:
-        needs = training_bytes(self.plan, self.precision)
-        return (
-            f"a process that prepared batches died ({str(error).splitlines()[0].rstrip('. ')}), which is what a system "
-            f"out of memory does: the training takes about {in_words(needs.total)}, {in_words(before)} were at hand "
-            f"when it began and {in_words(at_hand('cpu'))} are now; fewer workers take less"
-        )
+        needs = training_bytes(self.plan, self.precision).total
+        yield from batches_ahead(self.batches, steps, workers, needs)
 
 
 def _plain(about: dict[str, Any]) -> Any:

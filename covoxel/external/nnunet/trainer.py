@@ -4,9 +4,7 @@ import logging
 from typing import Any
 
 import torch
-from batchgeneratorsv2.transforms.intensity.gaussian_noise import GaussianNoiseTransform
 from batchgeneratorsv2.transforms.noise.gaussian_blur import GaussianBlurTransform
-from batchgeneratorsv2.transforms.spatial.low_resolution import SimulateLowResolutionTransform
 from batchgeneratorsv2.transforms.utils.random import RandomTransform
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch import Tensor
@@ -15,13 +13,12 @@ from covoxel.external.nnunet.library import managers
 from covoxel.external.nnunet.loss import WeightedLoss
 from covoxel.external.nnunet.planner import network_of
 from covoxel.external.nnunet.planning import Plan
-from covoxel.external.nnunet.precision import autocast
+from covoxel.external.nnunet.precision import autocast, memory_layout
 from covoxel.external.nnunet.sampling import Batch
 
 log = logging.getLogger(__name__)
 
 _CLIP = 12.0
-_COSTLY = (GaussianBlurTransform, SimulateLowResolutionTransform, GaussianNoiseTransform)
 
 
 class WeightedTrainer(nnUNetTrainer):  # type: ignore[misc]
@@ -54,6 +51,8 @@ class WeightedTrainer(nnUNetTrainer):  # type: ignore[misc]
             self.network = network_of(
                 plan.plans, plan.dataset_json, plan.configuration, deep_supervision=profile.deep_supervision
             ).to(device)
+        self.layout = memory_layout(device, len(self.configuration_manager.patch_size))
+        self.network = self.network.to(memory_format=self.layout)
         self.optimizer, self.lr_scheduler = self.configure_optimizers()
         self.grad_scaler = torch.GradScaler("cuda") if precision == "float16" else None
         outputs = len(self.configuration_manager.pool_op_kernel_sizes) - 1 if profile.deep_supervision else 1
@@ -91,7 +90,8 @@ class WeightedTrainer(nnUNetTrainer):  # type: ignore[misc]
         return value
 
     def _moved(self, values: Tensor) -> Tensor:
-        return values.to(self.device, non_blocking=True)
+        layout = self.layout if values.ndim == len(self.configuration_manager.patch_size) + 2 else torch.preserve_format
+        return values.to(self.device, non_blocking=True, memory_format=layout)
 
     def _transforms_of(self, plan: Plan) -> tuple[Any, tuple[int, ...], tuple[int, ...]]:
         """nnU-Net's transforms, the sides of the patch that they want, and the axes that are mirrored."""
@@ -105,13 +105,7 @@ class WeightedTrainer(nnUNetTrainer):  # type: ignore[misc]
             flat,
             use_mask_for_norm=self.configuration_manager.use_mask_for_norm,
         )
-        if plan.profile.augmentation == "light":
-            found.transforms = [each for each in found.transforms if not _is_costly(each)]
         for each in found.transforms:
             if isinstance(each, RandomTransform) and isinstance(each.transform, GaussianBlurTransform):
                 each.transform.benchmark = False  # it takes what was faster just now, of two that differ in bits
         return found, tuple(int(side) for side in drawn), axes
-
-
-def _is_costly(transform: Any) -> bool:
-    return isinstance(transform, RandomTransform) and isinstance(transform.transform, _COSTLY)
