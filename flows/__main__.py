@@ -123,6 +123,30 @@ def register(
     raise typer.Exit(run_stage("register", settings, _asked(cohort, atlases, output, cases, device, workers)))
 
 
+@app.command("build-atlas")
+def build_atlas(
+    cohort: Cohort,
+    output: Output,
+    atlases: Annotated[
+        str | None,
+        typer.Option(metavar="ID,ID,…", help="Cases whose labels make the label probabilities; may be left out."),
+    ] = None,
+    settings: Settings = None,
+    cases: Cases = None,
+    device: Device = "auto",
+    workers: Workers = None,
+) -> None:
+    """Build an unbiased template of the cases, with label probabilities and the transforms to it and back.
+
+    It is left in `OUTPUT/atlas`; the section `template` of the settings says how it is built. A case whose
+    registration does not converge is left out and named. Killed, it goes on where it was.
+
+    Example: `python -m flows build-atlas --cohort data/hippocampus --atlases h_001,h_002,h_003 --output out`
+    """
+    asked = _asked(cohort, atlases, output, cases, device, workers) | {"builds_atlas": True}
+    raise typer.Exit(run_call("build-atlas", settings, asked))
+
+
 @app.command(
     "fuse-labels",
     help=f"""Fuse the labels of all atlases into one label map a case.

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 DONE, OTHER, WRONG_CALL = 0, 1, 2
 REASONS_SHOWN = 20
-NO_ATLAS_NEEDED = ("preprocess", "train-registration", "train-joint")
+NO_ATLAS_NEEDED = ("preprocess", "build-atlas", "train-registration", "train-joint")
 
 
 def say(text: str) -> None:

@@ -35,6 +35,7 @@ class Call(BaseModel):
     workers: int | None = Field(None, ge=1, le=MAX_WORKERS, description="cases at a time")
     recipe: RecipeName | None = Field(None, description="name or YAML file of what a network is trained by")
     trains: Trains = Field("registration", description="what is trained by the recipe")
+    builds_atlas: bool = Field(False, description="whether a template is built of the cases")
 
     @field_validator("cohort", "output", "evaluate")
     @classmethod

@@ -31,6 +31,37 @@ class Layout:
         """Image of an atlas as it lies on the template."""
         return self.output / "work" / "template" / "atlases" / f"{atlas}.nii.gz"
 
+    def placement(self, group: str, step: int, case: str) -> Path:
+        """Where a case lay on the template of a group in a step of its making."""
+        return self._step(group, step) / "placements" / f"{case}.npz"
+
+    def mean_image(self, group: str, step: int) -> Path:
+        """Template of a group as a step left it."""
+        return self._step(group, step) / "template.nii.gz"
+
+    def mean_shape(self, group: str, step: int) -> Path:
+        """What the step took out of the template's shape."""
+        return self._step(group, step) / "shape.npz"
+
+    def _step(self, group: str, step: int) -> Path:
+        return self.output / "work" / "atlas" / group / f"step-{step}"
+
+    def atlas(self, name: str) -> Path:
+        """A file of the template that was built: `template.nii.gz`, `history.tsv` …."""
+        return self.output / "atlas" / name
+
+    def label_probability(self, label: int) -> Path:
+        """Probability of a label on the template that was built."""
+        return self.atlas(f"label-{label}_probseg.nii.gz")
+
+    def on_atlas(self, case: str) -> Path:
+        """ITK transform that resamples the image of a case onto the template that was built."""
+        return self.atlas("transforms") / f"template_from_{case}_xfm.h5"
+
+    def from_atlas(self, case: str) -> Path:
+        """ITK transform that resamples the template that was built onto a case."""
+        return self.atlas("transforms") / f"{case}_from_template_xfm.h5"
+
     def segmentation(self, case: str) -> Path:
         """Label map of a case on its own grid."""
         return self.output / "segmentations" / f"{case}.nii.gz"
@@ -104,6 +135,18 @@ class Layout:
     def metrics_table(self) -> Path:
         """One row a case and structure, where a true label is known."""
         return self.output / "metrics.tsv"
+
+    def visit(self, case: str) -> Path:
+        """Image of a visit as series are made of it: not cut off at its brightest."""
+        return self.output / "work" / "longitudinal" / "visits" / f"{case}.nii.gz"
+
+    def series(self, subject: str, name: str) -> Path:
+        """A file of one subject: the template of the visits, transforms, label probabilities."""
+        return self.output / "work" / "longitudinal" / "subjects" / subject / name
+
+    def longitudinal(self, name: str) -> Path:
+        """A table, figure or map of how things changed."""
+        return self.output / "longitudinal" / name
 
     @property
     def description(self) -> Path:

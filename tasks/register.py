@@ -92,7 +92,7 @@ class RegisterJob(Job):
 
     def parameters(self) -> Mapping[str, Any]:
         """Settings the result depends on; folders are known by the content of their files."""
-        return self.settings.model_dump(mode="json", exclude={"model", "labels"})
+        return self.settings.directly()
 
 
 @task(task_run_name="register {job.case}", **TASK_OPTIONS)

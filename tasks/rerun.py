@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 from tasks import train_joint, train_registration
 from tasks.align import align_jobs
+from tasks.atlas import CARRY, STAGE, atlas_jobs, atlas_summary, carry_jobs, group_of, steps_of, write_cases
 from tasks.calibrate import calibrate_jobs
 from tasks.call import Call, CallError
 from tasks.check import check_jobs, set_aside
@@ -45,6 +46,7 @@ _REPORTED: Stages = [("evaluate", evaluate_jobs), ("figures", figures_jobs)]
 _LAST_STAGE = {
     "preprocess": "preprocess",
     "register": "register",
+    "build-atlas": CARRY,
     "fuse-labels": "fuse",
     "segment": "decide",
     "train-registration": train_registration.STAGE,
@@ -87,6 +89,9 @@ def finish_if_done(study: Study, verb: str) -> Summary | None:
             break
     if verb not in _LAST_STAGE:
         write_report.fn(done)
+    if done.call.builds_atlas:
+        write_cases(done)
+        return atlas_summary(done)
     return summary_of(done)
 
 
@@ -122,6 +127,9 @@ def plan(call: Call) -> dict[str, str]:
 
 def _stages(study: Study) -> Stages:
     """Stages of a run in their order; of one without atlases, those that need none."""
+    if study.call.builds_atlas:
+        steps = [(name, jobs) for name, _, jobs in steps_of(study, group_of(study))]
+        return [*_PREPARED, *steps, (STAGE, atlas_jobs), (CARRY, carry_jobs)]
     fuses = study.registers and bool(study.call.atlases)
     stages = [*_PREPARED, *(_FUSED if fuses else [])]
     if study.recipe is not None:

@@ -28,12 +28,18 @@ JOINT_RECIPE = "deepatlas-fused"
 
 NetworkName = Literal["joint", "nnunet"]
 
+Route = Literal["direct", "template"]
+
 Segmenter = Literal["fusion", "joint", "nnunet", "auto"]
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
 Folder = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
 """A folder that keeps its meaning in another working directory."""
+
+
+File = Folder
+"""A file that keeps its meaning likewise."""
 
 
 def _found_from_anywhere(recipe: str) -> str:
@@ -73,6 +79,32 @@ class RegisterSettings(_Stage):
         None, description="folder of predicted label maps ID.nii.gz that drive learned+svf beside the images"
     )
     options: dict[str, OptionValue] = Field({}, description="options of that engine by name")
+    route: Route = Field(
+        "direct",
+        description="direct: each atlas onto each case; template: each case onto a template of the atlases, once",
+    )
+    refine: int = Field(10, ge=0, le=50, description="for the route template: short steps that improve each pair")
+    templates: int = Field(
+        1, ge=1, le=10, description="for the route template: templates of groups of like atlases, of which one is near"
+    )
+
+    def directly(self) -> dict[str, Any]:
+        """What decides a registration of an atlas onto a case, as plain data."""
+        return self.model_dump(mode="json", exclude={"model", "labels", "route", "refine", "templates"})
+
+
+class TemplateSettings(_Stage):
+    """How a template is built: by build-atlas, and of the atlases where they come by the route template."""
+
+    engine: Literal["svf", "learned"] = Field("svf", description="svf, or learned with the network of register.model")
+    freedom: Literal["rigid", "similarity", "affine"] = Field("affine", description="of the affine part")
+    similarity: str = Field("lncc", description="by what images are compared with the template: lncc, ncc, mind …")
+    contrast: Literal["one", "many"] = Field(
+        "one", description="many: images of different contrast may take part, compared by mutual information"
+    )
+    iterations: int = Field(4, ge=0, le=50, description="deformable registrations of every image at most")
+    tolerance: float = Field(0.02, ge=0, description="they end when the template changes by less, as part of its SD")
+    sharpen: float = Field(0.5, ge=0, le=5, description="sharpening of each mean; 0: none")
 
 
 class AtlasSettings(_Stage):
@@ -165,6 +197,21 @@ class SegmentSettings(_Stage):
         return tuple(dict.fromkeys(self.networks)) if self.segmenter == "auto" else (self.segmenter,)
 
 
+class LongitudinalSettings(_Stage):
+    """How the visits of a subject are followed, for longitudinal."""
+
+    rule: str = Field("joint_label_fusion", description="fusion rule by which atlases label each subject's template")
+    levels: int = Field(2, ge=0, le=5, description="2: shifts of some eight voxels between visits are found; 0: of two")
+    rounds: PositiveInt = Field(4, description="steps in which template and visits are brought together")
+    update_rounds: int = Field(2, ge=0, description="the same after a visit was added to what there was")
+    update: bool = Field(True, description="add a new visit to the template there is; false: do it anew")
+    covariates: list[str] = Field([], description="columns of participants.tsv whose effects the model allows for")
+    group: str | None = Field(None, description="column of participants.tsv whose levels may change differently")
+    participants: File | None = Field(
+        None, description="that table: participant_id, session, covariates; null: the one beside the cohort"
+    )
+
+
 class ReportSettings(_Stage):
     """What the report shows."""
 
@@ -177,11 +224,13 @@ class FewShotSettings(_Stage):
 
     preprocess: PreprocessSettings = PreprocessSettings()
     register_: RegisterSettings = Field(RegisterSettings(), alias="register")
+    template: TemplateSettings = TemplateSettings()
     atlases: AtlasSettings = AtlasSettings()
     learn: LearnSettings = LearnSettings()
     fuse: FuseSettings = FuseSettings()
     train: TrainSettings = TrainSettings()
     segment: SegmentSettings = SegmentSettings()
+    longitudinal: LongitudinalSettings = LongitudinalSettings()
     report: ReportSettings = ReportSettings()
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
@@ -232,6 +281,22 @@ def with_correction(settings: FewShotSettings, correct: bool | None) -> FewShotS
     if correct is None:
         return settings
     return settings.model_copy(update={"fuse": settings.fuse.model_copy(update={"correct": correct})})
+
+
+def with_route(settings: FewShotSettings, route: str | None) -> FewShotSettings:
+    """The settings with another route from atlas to case; unchanged if `route` is None.
+
+    Raises
+    ------
+    SettingsError
+        If there is none of that name.
+    """
+    if route is None:
+        return settings
+    known = get_args(Route)
+    if route not in known:
+        raise SettingsError(f"--route must be one of {', '.join(known)}, got {route!r}")
+    return settings.model_copy(update={"register_": settings.register_.model_copy(update={"route": route})})
 
 
 def with_segmenter(settings: FewShotSettings, segmenter: str | None) -> FewShotSettings:

@@ -25,10 +25,10 @@ def status_lines(output: Path) -> list[str]:
         If the folder holds no run.
     """
     layout = Layout(output)
-    states = _states(layout)
+    states = _states(layout.cases_table)
     try:
         call = last_call(output)
-        states = _trained_on(call) | states
+        states = _trained_on(call) | (_states(layout.atlas("cases.tsv")) if call.builds_atlas else {}) | states
         reruns, trouble = plan(call), None
     except (CallError, SettingsError) as error:
         if not layout.call.is_file():
@@ -61,10 +61,10 @@ def _trained_on(call: Call) -> dict[str, tuple[str, str]]:
     return {} if record is None else dict.fromkeys(trained_on(record), ("trained on", ""))
 
 
-def _states(layout: Layout) -> dict[str, tuple[str, str]]:
-    if not layout.cases_table.is_file():
+def _states(table: Path) -> dict[str, tuple[str, str]]:
+    if not table.is_file():
         return {}
-    rows = read_table(layout.cases_table).to_dict("records")
+    rows = read_table(table).to_dict("records")
     return {
         str(row["id"]): (str(row["status"]), row["reason"] if isinstance(row["reason"], str) else "") for row in rows
     }

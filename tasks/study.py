@@ -152,7 +152,12 @@ class Study:
     @property
     def registers(self) -> bool:
         """Whether atlases are brought onto the cases, if the run goes so far."""
-        return not self.is_training or self.teaches_fused
+        return not self.call.builds_atlas and (not self.is_training or self.teaches_fused)
+
+    @property
+    def through_template(self) -> bool:
+        """Whether atlases come onto the cases through a template of theirs."""
+        return self.registers and self.call.settings.register_.route == "template"
 
     @property
     def learns(self) -> bool:
@@ -218,7 +223,7 @@ def open_study(call: Call, needs_atlases: bool = True) -> Iterator[Study]:
     """
     if needs_atlases and not call.atlases:
         raise CallError("no atlas is named; name at least one case whose label may be used (--atlases ID,ID,…)")
-    key = call.model_dump_json(exclude={"recipe", "trains"})  # flows nested in a training have no such parameter
+    key = call.model_dump_json(exclude={"recipe", "trains", "builds_atlas"})  # nested flows have no such parameters
     lock = FolderLock(call.output)
     study, depth = _open.get(key, (None, 0))
     if study is None:

@@ -1,6 +1,6 @@
 """Unbiased group-wise templates: many images brought onto their own mean, which favours none of them."""
 
-from covoxel.atlas.base import Iteration, Template, TemplateSettings
+from covoxel.atlas.base import Iteration, Step, Template, TemplateSettings
 from covoxel.atlas.build import build_template
 from covoxel.atlas.labels import label_probabilities
 from covoxel.atlas.middle import MidSpace, barycentre, mid_space
@@ -12,6 +12,7 @@ __all__ = [
     "Iteration",
     "MidSpace",
     "Placement",
+    "Step",
     "Template",
     "TemplateSettings",
     "barycentre",

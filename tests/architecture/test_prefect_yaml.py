@@ -47,6 +47,7 @@ def test_every_flow_has_a_deployment() -> None:
         "few-shot",
         "preprocess",
         "register",
+        "build-atlas",
         "fuse-labels",
         "report",
         "train-registration",
@@ -56,7 +57,8 @@ def test_every_flow_has_a_deployment() -> None:
 
 def test_atlases_must_be_named_where_labels_are_used_and_a_recipe_where_one_trains_and_only_there() -> None:
     trainings = ("train-registration", "train-joint")
-    others = {"preprocess": {"cohort", "output"}, **dict.fromkeys(trainings, {"cohort", "output", "recipe"})}
+    others = dict.fromkeys(("preprocess", "build-atlas"), {"cohort", "output"})
+    others |= dict.fromkeys(trainings, {"cohort", "output", "recipe"})
     for item in DEPLOYMENTS:
         flow = load_flow_from_entrypoint(item["entrypoint"])
         if flow.name != "demo":

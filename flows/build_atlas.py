@@ -1,0 +1,36 @@
+"""Flow `build-atlas`: an unbiased template of the cases, its label probabilities, and the transforms to it and back."""
+
+from flows.mapping import run_stage
+from flows.page import publish_lines
+from flows.preprocess import preprocess
+from flows.study_flow import parameters, study_flow
+from flows.template_steps import run_steps_of
+from tasks.atlas import (
+    CARRY,
+    STAGE,
+    atlas,
+    atlas_jobs,
+    atlas_summary,
+    carry,
+    carry_jobs,
+    group_of,
+    require_template,
+    write_cases,
+)
+from tasks.study import Study
+from tasks.summary import Summary
+
+
+@study_flow("build-atlas", needs_atlases=False, builds_atlas=True)
+def build_atlas(study: Study) -> Summary:
+    """Build an unbiased template of the cases of a cohort, iteration by iteration, a job a case."""
+    if not study.ran("preprocess"):
+        preprocess(**parameters(study))
+    run_steps_of(study, group_of(study))
+    run_stage(study, STAGE, [(atlas, atlas_jobs(study))])
+    require_template(study)
+    run_stage(study, CARRY, [(carry, carry_jobs(study))])
+    write_cases(study)
+    summary = atlas_summary(study)
+    publish_lines("summary", summary.lines, "How the template came out")
+    return summary
