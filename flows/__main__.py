@@ -7,6 +7,24 @@ from typing import Annotated, Any
 import typer
 
 from flows.commands import deploying, run_call, run_demo, run_stage, say, show_status
+from flows.options import (
+    GO_ON,
+    Atlases,
+    Cases,
+    Cohort,
+    Correct,
+    Device,
+    Evaluate,
+    LastAtlases,
+    LastCases,
+    LastCohort,
+    OfRun,
+    Output,
+    Rule,
+    Segmenter,
+    Settings,
+    Workers,
+)
 from tasks.recipe_files import joint_recipe_names, recipe_names
 from tasks.settings import JOINT_RECIPE, default_yaml
 
@@ -19,45 +37,6 @@ app = typer.Typer(
     "Start with `python -m flows demo`: it needs no data and no server.\n\n"
     "Exit status: 0 all cases done; 2 the call or the settings are wrong and nothing was started; 3 some cases "
     "failed or were set aside and the rest are done; 1 anything else.",
-)
-
-Cohort = Annotated[Path, typer.Option(help="Folder (BIDS, Decathlon, nnU-Net, images/ + labels/, DICOM) or table.")]
-Atlases = Annotated[str, typer.Option(metavar="ID,ID,…", help="Cases whose labels may be used.")]
-Output = Annotated[Path, typer.Option(help="Folder for results; run again with the same one to go on.")]
-Settings = Annotated[Path | None, typer.Option(help="YAML file; see the verb `settings`.")]
-Rule = Annotated[
-    str | None,
-    typer.Option(metavar="NAME", help="Fusion rule: select, majority, locally_weighted, joint_label_fusion …"),
-]
-Segmenter = Annotated[
-    str | None,
-    typer.Option(
-        metavar="fusion|joint|nnunet|auto",
-        help="Who segments: the fused atlases, a network trained on them, or for each case the best.",
-    ),
-]
-Correct = Annotated[
-    bool | None,
-    typer.Option(
-        "--correct/--no-correct",
-        help="Learn from the atlases, each labelled by the others, to correct what fusion does wrong.",
-        show_default=False,
-    ),
-]
-Evaluate = Annotated[Path | None, typer.Option(help="Folder of true labels ID.nii.gz that only scoring reads.")]
-Cases = Annotated[str | None, typer.Option(metavar="ID,ID,…", help="Only these cases; all without it.")]
-Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where to compute.")]
-Workers = Annotated[int | None, typer.Option(min=1, max=64, help="Cases at a time.")]
-
-LastCohort = Annotated[Path | None, typer.Option(help="Folder or table; the last run's without it.")]
-LastAtlases = Annotated[
-    str | None, typer.Option(metavar="ID,ID,…", help="Cases whose labels may be used; as --cohort.")
-]
-LastCases = Annotated[str | None, typer.Option(metavar="ID,ID,…", help="Only these cases; as --cohort.")]
-OfRun = Annotated[Path, typer.Option(help="Folder for results, or of the run to go on with.")]
-GO_ON = (
-    "Without --cohort and --atlases it goes on with the last run in --output, and what is not given is as it was there."
-    " What comes before is done first, where it is missing."
 )
 
 
@@ -220,6 +199,26 @@ def report(
 ) -> None:
     """Run the stage `report`."""
     raise typer.Exit(run_stage("report", settings, _asked(cohort, atlases, output, cases, device, workers, evaluate)))
+
+
+@app.command()
+def longitudinal(
+    cohort: Cohort,
+    atlases: Atlases,
+    output: Output,
+    settings: Settings = None,
+    cases: Cases = None,
+    device: Device = "auto",
+    workers: Workers = None,
+) -> None:
+    """Follow every subject over all visits: label maps, volumes, rates of change a year, and what they are worth.
+
+    The cohort needs dates: a table with subject, session and date, or BIDS with `sub-*_sessions.tsv`. A visit or a
+    subject that comes later is added to what there is.
+
+    Example: `python -m flows longitudinal --cohort data/visits.tsv --atlases a_1,a_2,a_3 --output out`
+    """
+    raise typer.Exit(run_call("longitudinal", settings, _asked(cohort, atlases, output, cases, device, workers)))
 
 
 @app.command(

@@ -137,9 +137,15 @@ def _may_be_done(call: "Call") -> bool:
 
 def _finish_if_done(call: "Call", verb: str, stack: ExitStack) -> "Summary | None":
     """Do without flows and server what is to do when nothing is to be computed."""
+    from tasks.longitudinal_stages import finish_longitudinal
     from tasks.rerun import finish_if_done
+    from tasks.study import Study
 
-    summary = finish_if_done(_open(call, verb, stack), verb)
+    study = _open(call, verb, stack)
+    if verb == "longitudinal":
+        summary = finish_longitudinal(Study(study.call, study.cohort))
+    else:
+        summary = finish_if_done(study, verb)
     if summary is not None:
         log.info("nothing to compute: all was done before")
     return summary

@@ -1,9 +1,11 @@
 """Reports: figures of a case, plots of a cohort, one self-contained HTML page."""
 
 from covoxel.report.case import case_figures
+from covoxel.report.change import change_map
 from covoxel.report.fusion_model import AtlasRow, CalibrationPoint, CurvePoint, LearningPoint
 from covoxel.report.html import render
 from covoxel.report.joint_model import JointPoint, JointReport, JudgedRow, VerdictRow
+from covoxel.report.longitudinal import LongitudinalReport, StructureChange, Trace, render_longitudinal
 from covoxel.report.model import CaseReport, Report, Stage, StructureRow
 
 __all__ = [
@@ -15,10 +17,15 @@ __all__ = [
     "JointReport",
     "JudgedRow",
     "LearningPoint",
+    "LongitudinalReport",
     "Report",
     "Stage",
+    "StructureChange",
     "StructureRow",
+    "Trace",
     "VerdictRow",
     "case_figures",
+    "change_map",
     "render",
+    "render_longitudinal",
 ]

@@ -28,21 +28,26 @@ def render(report: Report, *, figure_budget_bytes: int = 28_000_000) -> str:
     return _template().render(page=page_of(report, figure_budget_bytes))
 
 
-@lru_cache
 def _template() -> Template:
-    environment = Environment(
+    return environment().get_template("template.html.j2")
+
+
+@lru_cache
+def environment() -> Environment:
+    """What all pages are written with: every text is escaped, and nothing may be missing."""
+    made = Environment(
         loader=PackageLoader("covoxel.report", "."),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(
+    made.filters.update(
         number=text.number,
         significant=text.significant,
         short_paths=text.short_paths,
         words=text.words,
         label_colour=label_colour,
     )
-    environment.globals.update(count=text.count)
-    return environment.get_template("template.html.j2")
+    made.globals.update(count=text.count)
+    return made

@@ -15,6 +15,7 @@ CAPTIONS = {
     ),
     "confidence": ("Doubt", "Bright where the winning label had little more than half the votes."),
     "grid": ("Deformation", "The moving image's straight grid as it lands on the case; the linear part is left out."),
+    "change": ("Change of volume", "Last against first visit: orange grew, blue shrank."),
     "jacobian": ("Change of volume", "Moving against case: orange larger, blue smaller, pink folded. Log scale."),
 }
 KINDS = {"PNG": "png", "JPEG": "jpeg", "WEBP": "webp"}

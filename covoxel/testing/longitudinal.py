@@ -2,11 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 
+from covoxel.io import write_image, write_labels, write_table
 from covoxel.spatial import Grid, Image, Transform
 from covoxel.testing.synthetic import (
     Anatomy,
@@ -127,3 +132,74 @@ def _ball_around(anatomy: Anatomy, subject: Transform) -> tuple[tuple[float, flo
     return (float(x), float(y), float(z)), float(away.max()) + _ROOM_MM + _EDGE_MM + float(
         subject.grid.spacing_mm.max()
     )
+
+
+def write_cohort(
+    folder: Path,
+    rates: Sequence[float],
+    *,
+    visits: int = 3,
+    atlases: int = 3,
+    seed: int = 0,
+    spacing_mm: float = 2.0,
+    variability: Variability = SCANNER,
+) -> Path:
+    """Write a cohort of series as a table; what is there already is not made again, so that a visit can be added.
+
+    Parameters
+    ----------
+    folder
+        Gets `images/`, `labels/` of the atlases and `truth.tsv`.
+    rates
+        Percent a year of each subject.
+    visits
+        Of each subject, about a year apart, no two intervals alike.
+    atlases
+        Further subjects with one visit and their true labels, named `a1`, `a2` ….
+
+    Returns
+    -------
+    Path
+        The table of the cohort.
+    """
+    anatomy, rows, truth = phantom(seed), [], []
+    for number in range(atlases):
+        case = f"a{number + 1}"
+        if not (folder / "labels" / f"{case}.nii.gz").is_file():
+            own: dict[str, Any] = {
+                "percent_per_year": 0.0,
+                "years": (0.0,),
+                "spacing_mm": spacing_mm,
+                "variability": variability,
+            }
+            (visit,) = draw_series(anatomy, (seed, 1, number), **own)
+            write_labels(folder / "labels" / f"{case}.nii.gz", visit.label_map)
+            write_image(folder / "images" / f"{case}.nii.gz", visit.image, dtype="int16")
+        rows.append(_row(case, case, "", None, f"labels/{case}.nii.gz"))
+    for number, rate in enumerate(rates):
+        years = _years((seed, 2, number), visits)
+        ids = [f"s{number + 1}_v{visit + 1}" for visit in range(visits)]
+        if not all((folder / "images" / f"{case}.nii.gz").is_file() for case in ids):
+            own = {"percent_per_year": rate, "years": years, "spacing_mm": spacing_mm, "variability": variability}
+            for case, visit in zip(ids, draw_series(anatomy, (seed, 3, number), **own), strict=True):
+                if not (folder / "images" / f"{case}.nii.gz").is_file():
+                    write_image(folder / "images" / f"{case}.nii.gz", visit.image, dtype="int16")
+        for case, year in zip(ids, years, strict=True):
+            rows.append(_row(case, f"s{number + 1}", case.rpartition("_")[2], year, None))
+        truth.append({"subject": f"s{number + 1}", "percent_per_year": rate})
+    write_table(folder / "truth.tsv", pd.DataFrame(truth))
+    write_table(folder / "labels.tsv", pd.DataFrame({"index": [CHANGING, STABLE], "name": ["changing", "stable"]}))
+    write_table(folder / "cases.tsv", pd.DataFrame(rows))
+    return folder / "cases.tsv"
+
+
+def _years(seed: Sequence[int], visits: int) -> list[float]:
+    """Years of visits in whole days, each about a year after the one before."""
+    days = np.cumsum([0, *(int(365 + d) for d in np.random.default_rng(seed).integers(-40, 41, 20))])
+    return [float(day) / 365.25 for day in days[:visits]]
+
+
+def _row(case: str, subject: str, session: str, year: float | None, label: str | None) -> dict[str, object]:
+    day = None if year is None else (date(2020, 3, 1) + timedelta(days=round(year * 365.25))).isoformat()
+    place = {"id": case, "image": f"images/{case}.nii.gz", "label": label}
+    return place | {"subject": subject, "session": session or None, "date": day}

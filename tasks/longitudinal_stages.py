@@ -1,0 +1,64 @@
+"""Stages of longitudinal, in their order: shared by the flow and by a rerun in which nothing is to be done."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from prefect import Task
+
+from tasks import follow, label_template, visit, within
+from tasks.check import check, check_jobs, set_aside
+from tasks.job import Job
+from tasks.longitudinal import check_longitudinal, longitudinal_summary, write_longitudinal
+from tasks.preprocess import preprocess, preprocess_jobs, require_atlas
+from tasks.study import Study
+from tasks.subjects import spread_failures
+from tasks.summary import Summary
+
+
+def _atlas_jobs(study: Study) -> list[Job]:
+    """Preparation of the atlases; the other images are prepared as visits."""
+    atlases = {atlas.id for atlas in study.atlases}
+    return [job for job in preprocess_jobs(study) if job.case in atlases]
+
+
+STAGES: tuple[tuple[str, Task[..., Any], Callable[[Study], Sequence[Job]]], ...] = (
+    ("check", check, check_jobs),
+    ("preprocess", preprocess, _atlas_jobs),
+    ("visit", visit.visit, visit.visit_jobs),
+    (within.STAGE, within.within, within.within_jobs),
+    (label_template.STAGE, label_template.label_template, label_template.label_template_jobs),
+    (follow.STAGE, follow.follow, follow.follow_jobs),
+)
+
+
+def after_stage(study: Study, stage: str) -> None:
+    """What follows from how a stage ended.
+
+    Raises
+    ------
+    CallError
+        If no atlas is fit for use.
+    NothingDoneError
+        If no atlas could be prepared.
+    """
+    if stage == "check":
+        set_aside(study)
+    elif stage == "preprocess":
+        require_atlas(study)
+    elif stage != "visit":
+        spread_failures(study, stage)
+
+
+def finish_longitudinal(study: Study) -> Summary | None:
+    """Summary after the tables and the page are written anew; None, and nothing written, if there is work to do."""
+    known = check_longitudinal(study)
+    for stage, _, jobs_of in STAGES:
+        records = study.records.setdefault(stage, {})
+        for job in jobs_of(study):
+            record = job.done()
+            if record is None:
+                return None
+            records[job.case] = record
+        after_stage(study, stage)
+    write_longitudinal.fn(study, known)
+    return longitudinal_summary(study)
