@@ -16,7 +16,7 @@ from covoxel.external.nnunet.model_folder import read_model, write_model
 from covoxel.external.nnunet.planning import Plan, plan
 from covoxel.external.nnunet.predict import Predictor
 from covoxel.external.nnunet.profiles import PROFILES, Profile, profile
-from covoxel.external.nnunet.rounds import Corrected, second_round, surer
+from covoxel.external.nnunet.rounds import Corrected, out_of_fold, second_round, surer
 from covoxel.external.nnunet.train import train_fold
 from covoxel.external.nnunet.weighting import Weighting
 
@@ -41,6 +41,7 @@ __all__ = [
     "WorkerLostError",
     "at_hand",
     "folds_of",
+    "out_of_fold",
     "plan",
     "predict_files",
     "prediction_bytes",

@@ -46,6 +46,8 @@ class Plan:
         Sentences: what was cut down and why, which label no case has.
     failed
         Sentence of each case that could not be prepared, by id; it does not train.
+    keys
+        SHA-256 of what each prepared case was made from, by id.
     """
 
     dataset: Dataset
@@ -56,6 +58,7 @@ class Plan:
     configuration: str
     remarks: tuple[str, ...] = ()
     failed: Mapping[str, str] = field(default_factory=dict)
+    keys: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def cases(self) -> dict[str, DatasetCase]:
@@ -123,13 +126,13 @@ def plan(
     profile = replace(profile, batch=own["batch_size"], patch=tuple(own["patch_size"]), workers=small.workers)
     made = Plan(dataset, work / "prepared", profile, plans, content, configuration, (), failed)
     write_json(work / "plans.json", plans)
-    _prepare(made, hashes, failed, progress)
+    keys = _prepare(made, hashes, failed, progress)
     if not made.cases:
         raise NnunetError(f"{dataset.folder} has no case to train on: {next(iter(failed.values()))}")
     remarks += _unseen(made)
     for remark in remarks:
         log.warning("%s", remark)
-    return replace(made, remarks=tuple(remarks))
+    return replace(made, remarks=tuple(remarks), keys=keys)
 
 
 def _hashes(dataset: Dataset) -> dict[str, list[str]]:
@@ -171,7 +174,9 @@ def _configuration(plans: Mapping[str, Any], profile: Profile) -> str:
     return wanted
 
 
-def _prepare(made: Plan, hashes: Mapping[str, list[str]], failed: dict[str, str], progress: Tell | None) -> None:
+def _prepare(
+    made: Plan, hashes: Mapping[str, list[str]], failed: dict[str, str], progress: Tell | None
+) -> dict[str, str]:
     from covoxel.external.nnunet.preprocess import prepare, read_case
 
     cases = list(made.cases.values())
@@ -179,8 +184,9 @@ def _prepare(made: Plan, hashes: Mapping[str, list[str]], failed: dict[str, str]
     # Only what changes the voxels: another batch or patch takes the same cases.
     parts = [made.plans["transpose_forward"], made.plans["foreground_intensity_properties_per_channel"]]
     parts += [own[name] for name in ("spacing", "normalization_schemes", "use_mask_for_norm", "preprocessor_name")]
+    keys = {}
     for done, case in enumerate(cases, start=1):
-        key = sha256_json([parts, made.dataset_json["labels"], made.dataset.canonical, hashes[case.id]])
+        keys[case.id] = key = sha256_json([parts, made.dataset_json["labels"], made.dataset.canonical, hashes[case.id]])
         if not is_prepared(made.folder, case.id, key):
             try:
                 found = prepare(made.plans, made.dataset_json, made.configuration, read_case(made.dataset, case))
@@ -191,6 +197,7 @@ def _prepare(made: Plan, hashes: Mapping[str, list[str]], failed: dict[str, str]
                 failed[case.id] = f"{case.id} is too large to be prepared in the {in_words(at_hand())} at hand"
         if progress is not None:
             progress(done, len(cases))
+    return keys
 
 
 def _unseen(made: Plan) -> list[str]:

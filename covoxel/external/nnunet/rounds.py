@@ -11,6 +11,10 @@ import torch
 
 from covoxel.external.nnunet.dataset import DatasetCase
 from covoxel.external.nnunet.errors import NnunetError
+from covoxel.external.nnunet.model import FoldModel, TrainedModel
+from covoxel.external.nnunet.planning import Plan
+from covoxel.external.nnunet.predict import Predictor
+from covoxel.external.nnunet.profiles import Precision
 from covoxel.io import read_image, read_labels, sha256_file, sha256_json, write_image, write_json, write_labels
 from covoxel.segmentation import Segmented
 from covoxel.spatial import Image
@@ -57,6 +61,31 @@ def surer(label_map: Image, confidence: Image, predicted: Segmented, *, margin: 
     )
 
 
+def out_of_fold(
+    plan: Plan, folds: Sequence[FoldModel], *, device: torch.device | str = "cpu", precision: Precision = "float32"
+) -> Callable[[DatasetCase], Segmented]:
+    """What the fold says of a case that did not see it; each fold's network is loaded once, when it is first asked.
+
+    Raises
+    ------
+    NnunetError
+        When it is called with a case that no fold held out.
+    """
+    held = {case: fold for fold in folds for case in fold.validation_ids}
+    loaded: dict[int | str, Predictor] = {}
+
+    def predict(case: DatasetCase) -> Segmented:
+        if case.id not in held:
+            raise NnunetError(f"case {case.id} must be held out by a fold to be predicted for a second round")
+        fold = held[case.id]
+        if fold.fold not in loaded:
+            model = TrainedModel.of(plan, [fold])
+            loaded[fold.fold] = Predictor(model, device=device, precision=precision)
+        return loaded[fold.fold].predict([read_image(path) for path in case.images])
+
+    return predict
+
+
 def second_round(
     cases: Sequence[DatasetCase],
     predict: Callable[[DatasetCase], Segmented],
@@ -71,7 +100,7 @@ def second_round(
     cases
         Of the first round.
     predict
-        What the fold's model says that did not see the case.
+        What the model says that did not see the case, as `out_of_fold` has it.
     folder
         For `CASE.nii.gz` and `CASE_confidence.nii.gz`; a pair that is there and was made from the same files is kept.
     margin

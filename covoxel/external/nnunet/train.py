@@ -91,7 +91,7 @@ def train_fold(
         "plan": plan.fingerprint,
         "profile": _lasting(plan),
         "fold": str(fold),
-        "teachers": [[each.id, each.fused, each.weight] for each in teachers],
+        "teachers": [[each.id, plan.keys.get(each.id), each.weight] for each in teachers],
         "weighting": asdict(weighting),
         "seed": seed,
         "precision": kind,

@@ -14,10 +14,22 @@ import pytest
 import torch
 from torch import Tensor
 
-from covoxel.external.nnunet import NnunetError, Plan, Weighting, WorkerLostError, plan, read_dataset, train_fold
+from covoxel.external.nnunet import (
+    NnunetError,
+    Plan,
+    Weighting,
+    WorkerLostError,
+    out_of_fold,
+    plan,
+    read_dataset,
+    second_round,
+    surer,
+    train_fold,
+)
 from covoxel.external.nnunet.sampling import Batches, Recipe, Teacher
 from covoxel.external.nnunet.trainer import WeightedTrainer
-from tests.unit.external.conftest import TINY, Tiny, planned
+from covoxel.io import read_image, read_labels
+from tests.unit.external.conftest import TINY, Tiny, files_of, planned
 
 KILLED = """
 import os, signal, sys
@@ -157,6 +169,22 @@ def test_a_worker_that_is_killed_is_told_of_with_the_bytes(tiny: Tiny) -> None:
 
     with pytest.raises(WorkerLostError, match=r"was killed by SIGKILL, .* bytes\) were at hand"):
         train_fold(made, 0, ["case0"], progress=kill)
+
+
+def test_a_second_round_follows_the_fold_that_did_not_see_the_case(tiny: Tiny, tmp_path: Path) -> None:
+    fused = files_of(tmp_path, 1, fused=True)
+    hand = files_of(tmp_path, 0)
+    predict = out_of_fold(tiny.plan, [tiny.model])
+    found = second_round([hand, fused], predict, tmp_path / "second", margin=0.0)
+    assert found[0] == hand
+    assert found[1].label == tmp_path / "second" / "case1.nii.gz"
+    assert fused.label is not None
+    assert fused.confidence is not None
+    wanted = surer(read_labels(fused.label), read_image(fused.confidence), predict(fused))
+    assert wanted.replaced > 0, "four steps do not teach what fusion is half sure of"
+    assert torch.equal(read_labels(found[1].label).data, wanted.label_map.data)
+    with pytest.raises(NnunetError, match="case case0 must be held out by a fold"):
+        predict(hand)
 
 
 def test_a_2d_plan_trains(tmp_path: Path) -> None:
