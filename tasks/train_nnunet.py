@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import torch
 from prefect import task
 
 from covoxel.external.nnunet import Profile, Weighting, plan, train_fold, write_model
@@ -16,7 +17,7 @@ from tasks.plan_nnunet import STAGE as PLAN
 from tasks.plan_nnunet import plan_name
 from tasks.same_labels import content_of
 from tasks.study import Study
-from tasks.trainings import Tell
+from tasks.trainings import THREADS, Tell
 
 STAGE = "train-nnunet"
 FACTS = "covoxel.json"
@@ -82,6 +83,7 @@ def train_nnunet(job: TrainFoldJob) -> Made:
     made = plan(make_dataset(folder, job.cases, job.names), folder, job.profile, device=job.device)
     teaching = [case for case in job.cases if case.id not in job.held_out and case.id not in made.failed]
     checkpoint = job.layout.checkpoint(job.fingerprint())
+    torch.set_num_threads(THREADS)
     trained = train_fold(
         made,
         job.fold,
