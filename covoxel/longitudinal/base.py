@@ -30,7 +30,7 @@ class SeriesSettings:
     similarity: str = "lncc"
     levels: int = 2
     coarse_rounds: int = 2
-    rounds: int = 4
+    rounds: int = 3
     update_rounds: int = 2
     strain: float = 0.1
     bias_mm: float = 15.0

@@ -10,8 +10,10 @@ from covoxel.spatial.smoothing import gaussian
 _SIGMA_VOX = 0.7
 """Smoothing of both images alike before they are compared: voxel noise has gradients that no structure has."""
 _LOCAL_VOX = 2.5
+"""Window of the mean that is taken off both images: wider than a border, narrower than a bias field."""
 _MAD_TO_SD = 1.4826
-_LEAST_SD = 1e-3
+_LEAST_SD = 0.01
+"""Of intensities of 0 to 1: never is an image trusted more than that, for gains are not evened out any better."""
 
 
 def small_displacement(
