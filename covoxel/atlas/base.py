@@ -53,8 +53,8 @@ class TemplateSettings:
     affine_rounds: int = 2
     iterations: int = 4
     tolerance: float = 0.02
-    first: tuple[int, ...] = (100, 80, 20, 12)
-    later: tuple[int, ...] = (20, 8)
+    first: tuple[int, ...] = (60, 50, 15, 8)
+    later: tuple[int, ...] = (10,)
     sharpen: float = 0.5
 
     def __post_init__(self) -> None:
