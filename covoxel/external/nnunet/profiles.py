@@ -32,8 +32,9 @@ class Profile:
         Channels of the first stage, and of any stage; None: what the planner says.
     epochs, iterations
         Epochs, and steps in each; the learning rate falls from epoch to epoch by nnU-Net's rule.
-    learning_rate, weight_decay
-        Of the optimiser, nnU-Net's.
+    learning_rate, momentum, weight_decay
+        Of the optimiser. With nnU-Net's momentum of 0.99 the loss first runs to where all is background, and takes
+        hundreds of steps to come back, which a short training does not have.
     deep_supervision
         Whether coarser outputs are taught too.
     mirroring
@@ -66,6 +67,7 @@ class Profile:
     epochs: int = 1000
     iterations: int = 250
     learning_rate: float = 1e-2
+    momentum: float = 0.99
     weight_decay: float = 3e-5
     deep_supervision: bool = True
     mirroring: bool = True
@@ -80,7 +82,7 @@ class Profile:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
-        for name in ("foreground", "average"):
+        for name in ("foreground", "average", "momentum"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be from 0 to 1, got {getattr(self, name)}")
         for name in ("learning_rate", "weight_decay", "workers"):
@@ -110,6 +112,8 @@ PROFILES: Mapping[str, Profile] = MappingProxyType(
             most_features=128,
             epochs=160,
             iterations=25,
+            learning_rate=0.05,
+            momentum=0.9,
             average=0.99,
             save_every=4,
         ),

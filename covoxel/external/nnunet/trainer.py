@@ -54,6 +54,8 @@ class WeightedTrainer(nnUNetTrainer):  # type: ignore[misc]
         self.layout = memory_layout(device, len(self.configuration_manager.patch_size))
         self.network = self.network.to(memory_format=self.layout)
         self.optimizer, self.lr_scheduler = self.configure_optimizers()
+        for group in self.optimizer.param_groups:
+            group["momentum"] = profile.momentum
         self.grad_scaler = torch.GradScaler("cuda") if precision == "float16" else None
         outputs = len(self.configuration_manager.pool_op_kernel_sizes) - 1 if profile.deep_supervision else 1
         self.loss = WeightedLoss(bool(self.configuration_manager.batch_dice), max(1, outputs))
