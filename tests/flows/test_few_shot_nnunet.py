@@ -1,4 +1,4 @@
-"""`few-shot` with nnU-Net: trained on drawn and fused labels, judged, done once, in folders that nnU-Net's tools take."""
+"""`few-shot` with nnU-Net: trained on drawn and fused labels, judged, kept in folders that its own tools take."""
 
 import json
 from collections.abc import Callable
@@ -101,7 +101,7 @@ def test_a_second_round_trains_on_what_folds_that_did_not_see_a_case_say_of_it(
     ("settings", "words"),
     [
         ("nnunet: {rounds: 2}", "segment.nnunet.rounds = 2 needs folds of 2 or more, got 1"),
-        ("nnunet: {override: {pach: [8, 8, 8]}}", "pach"),
+        ("nnunet: {override: {patches: [8, 8, 8]}}", "patches"),
         ("nnunet: {model: nowhere}", "segment.nnunet.model: "),
     ],
 )
