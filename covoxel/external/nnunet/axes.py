@@ -30,7 +30,8 @@ def array_of(data: Tensor) -> NDArray[np.generic]:
 
 def stacked(images: Sequence[Image]) -> NDArray[np.float32]:
     """Channels `(channel, k, j, i)` float32 of images on one grid."""
-    return np.concatenate([np.asarray(array_of(image.data.cpu()), dtype=np.float32) for image in images])
+    found = [np.asarray(array_of(image.data.cpu()), dtype=np.float32) for image in images]
+    return np.ascontiguousarray(np.concatenate(found))  # the order in memory decides the last bit of a mean
 
 
 def spacing_of(grid: Grid) -> list[float]:

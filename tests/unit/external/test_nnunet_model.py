@@ -19,8 +19,8 @@ from covoxel.external.nnunet import (
     read_model,
     write_model,
 )
-from covoxel.external.nnunet.axes import spacing_of, stacked
 from covoxel.external.nnunet.predict import _settled
+from covoxel.io import write_image
 from covoxel.segmentation import Segmented
 from covoxel.spatial import Grid, Image
 from tests.conftest import oriented_grid
@@ -32,8 +32,9 @@ def model(tiny: Tiny) -> TrainedModel:
     return TrainedModel.of(tiny.plan, [tiny.model])
 
 
-def of_nnunet(folder: Path, images: list[Image], folds: int) -> np.ndarray:
-    """What nnU-Net's own predictor says, from files as it reads them."""
+def of_nnunet(folder: Path, image: Image, folds: int) -> np.ndarray:
+    """What nnU-Net's own predictor says, of a file as it reads it."""
+    from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
     from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
@@ -47,18 +48,20 @@ def of_nnunet(folder: Path, images: list[Image], folds: int) -> np.ndarray:
     predictor = nnUNetPredictor(device=torch.device("cpu"), allow_tqdm=False)
     weights, axes = [each["network_weights"] for each in found], found[0]["inference_allowed_mirroring_axes"]
     predictor.manual_initialization(network, manager, own, weights, content, found[0]["trainer_name"], axes)
-    return predictor.predict_single_npy_array(stacked(images), {"spacing": spacing_of(images[0].grid)})
+    write_image(folder / "image.nii.gz", image)
+    array, properties = SimpleITKIO().read_images([str(folder / "image.nii.gz")])
+    return predictor.predict_single_npy_array(array, {"spacing": properties["spacing"]})
 
 
 @pytest.mark.parametrize(("spacing", "shape"), [(1.0, SHAPE), (1.3, (23, 17, 19))])
 def test_label_maps_are_nnunets_own(tiny: Tiny, tmp_path: Path, spacing: float, shape: tuple[int, ...]) -> None:
-    moved = {name: value + 0.05 * torch.randn(value.shape) for name, value in tiny.model.weights.items()}
-    write_model(tmp_path, tiny.plan, [tiny.model])
-    write_model(tmp_path, tiny.plan, [replace(tiny.model, fold=1, weights=moved)])
+    for fold in (0, 1):  # far from where a few steps lead, which is background alone
+        moved = {name: value + 0.3 * torch.randn(value.shape) for name, value in tiny.model.weights.items()}
+        write_model(tmp_path, tiny.plan, [replace(tiny.model, fold=fold, weights=moved)])
     model = read_model(tmp_path)
     assert model.folds == (0, 1)
     image, _ = balls(9, Grid.from_spacing(shape, spacing))
-    wanted = of_nnunet(tmp_path, [image], folds=2)
+    wanted = of_nnunet(tmp_path, image, folds=2)
     found = Predictor(model).predict(image)
     assert found.grid is image.grid
     np.testing.assert_array_equal(found.label_map.numpy(), np.array([0, 3, 7])[wanted.transpose(2, 1, 0)])
