@@ -63,8 +63,9 @@ def _column(method: str) -> str:
 def _volume_rows(study: Study) -> Iterable[dict[str, Any]]:
     for subject in subjects_of(study):
         record, years = study.record(STAGE, subject.key), subject.years
-        for case in subject.visits if record is not None else ():
-            found, day = record.facts["visits"][case.id], day_of(case)
+        followed = {} if record is None else record.facts["visits"]
+        for case in (case for case in subject.visits if case.id in followed):
+            found, day = followed[case.id], day_of(case)
             for label, volume in sorted(found[BY_LABELS].items(), key=lambda item: int(item[0])):
                 yield {
                     "subject": subject.name,
@@ -170,10 +171,10 @@ def _drift_row(
     before, after = entry["before_mm3"], entry["after_mm3"]
     percent = 100 * (after / before - 1) if before > 0 else None
     floor = least.get((entry["label"], entry["from"]))
-    known = percent is not None and floor is not None and not np.isnan(floor)
+    is_above = abs(percent) > floor if percent is not None and floor is not None and not np.isnan(floor) else None
     return dict(entry) | {
         "subject": subject.name,
         "structure": structure_name(study, entry["label"]),
         "percent": percent,
-        "above_floor": abs(percent) > floor if known else None,
+        "above_floor": is_above,
     }

@@ -121,13 +121,19 @@ def follow(job: FollowJob) -> Made:
         here = carried(own, series.transforms[name], onto)
         fused = fused_of(here, torch.tensor(values), torch.ones(onto.shape, dtype=torch.bool))
         label_map, confidence = Image(fused.label_map, onto), Image(fused.confidence, onto)
-        outputs += write_result(label_map, confidence, (job.layout.segmentation(name), job.layout.confidence(name)))
+        outputs += write_result(label_map, confidence, _places(job, name))
         found[name] = result_facts(label_map, confidence, values) | {
             BY_LABELS: _text_keys(probable_volumes(here, values, onto)),
             BY_JACOBIAN: _text_keys(jacobian_volumes(probabilities, values, series.transforms[name])),
         }
     outputs += _map_of_change(job, series, probabilities, values)
     return Made(outputs, {"visits": found, "drift": _drift(job.earlier, found)})
+
+
+def _places(job: FollowJob, visit: str) -> tuple[Path, Path]:
+    """Where label map and confidence of a visit lie."""
+    folder = job.layout.longitudinal("segmentations")
+    return folder / f"{visit}.nii.gz", folder / f"{visit}_confidence.nii.gz"
 
 
 def _series(job: FollowJob) -> tuple[Series, dict[str, Image]]:

@@ -9,6 +9,7 @@ from prefect import task
 
 from covoxel.fusion import FUSION_RULES
 from covoxel.io import write_table, write_text
+from covoxel.manifest import Record
 from covoxel.report import LongitudinalReport, StructureChange, Trace, render_longitudinal
 from tasks.change_tables import METHODS, MODELS, RATES, Tables, tables_of
 from tasks.components import check_component
@@ -17,10 +18,11 @@ from tasks.options import TASK_OPTIONS
 from tasks.participants import Known, participants_of
 from tasks.study import Study
 from tasks.subjects import flag_dates, subjects_of
-from tasks.summary import Summary, status_of, summary_of, write_tables
+from tasks.summary import Summary, status_of, summary_of
 from tasks.within import STAGE as WITHIN
 
 PAGE = "index.html"
+CASES = ["id", "subject", "status", "reason", "likeness", "folded_percent", "displacement_mm", "flags"]
 UNLIKE = 0.5
 FOLDS_FLAG_PERCENT = 0.1
 
@@ -51,8 +53,25 @@ def write_longitudinal(study: Study, known: Known) -> None:
         ("drift", tables.drift),
     ):
         write_table(study.layout.longitudinal(f"{name}.tsv"), table)
-    write_tables(study)
+    write_table(study.layout.longitudinal("cases.tsv"), _cases(study))
     write_text(study.layout.longitudinal(PAGE), render_longitudinal(_report(study, tables)))
+
+
+def _cases(study: Study) -> pd.DataFrame:
+    """What became of each visit, and how it lies on the template of its subject."""
+    fits = {name: fit for _, record in sorted(study.records[WITHIN].items()) for name, fit in _found(record).items()}
+    subjects = {case.id: case.subject for case in study.cohort.cases}
+    rows = []
+    for name in [*(case.id for case in study.selected), *(rejected.id for rejected in study.cohort.rejected)]:
+        status, reason = status_of(study, name)
+        row = {"id": name, "subject": subjects.get(name), "status": status, "reason": reason or None}
+        rows.append(row | fits.get(name, {}) | {"flags": "; ".join(study.flags.get(name, ())) or None})
+    return pd.DataFrame(rows, columns=CASES)
+
+
+def _found(record: Record) -> Mapping[str, Mapping[str, Any]]:
+    found: Mapping[str, Mapping[str, Any]] = record.facts["found"]
+    return found
 
 
 def longitudinal_summary(study: Study) -> Summary:

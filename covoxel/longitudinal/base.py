@@ -31,7 +31,7 @@ class SeriesSettings:
     levels: int = 2
     coarse_rounds: int = 2
     rounds: int = 3
-    update_rounds: int = 2
+    update_rounds: int = 1
     strain: float = 0.1
     bias_mm: float = 15.0
 

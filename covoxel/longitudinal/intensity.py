@@ -11,13 +11,15 @@ from covoxel.spatial import Image
 from covoxel.spatial.smoothing import gaussian
 
 _LEAST = 1e-4
+_FLAT = 0.05
+"""Slope, a voxel, at which a place counts half."""
 
 
 def even_out(moved: Tensor, template: Tensor, mask: Tensor, sigma_vox: Sequence[float]) -> Tensor:
     """The visit divided by its own bias field relative to the template.
 
-    The field is the gain by which the template best explains the visit in a Gaussian window around each voxel. It
-    is smooth, so the border of a structure that moved a little does not show in it.
+    The field is the gain by which the template best explains the visit in a Gaussian window around each voxel. Borders
+    hardly count: one that moved a little would pass for a gain.
 
     Parameters
     ----------
@@ -33,10 +35,18 @@ def even_out(moved: Tensor, template: Tensor, mask: Tensor, sigma_vox: Sequence[
     Tensor
         `(1, 1, *shape)`; unchanged where the template is dark all around.
     """
-    product = gaussian(moved * template * mask, sigma_vox)
-    square = gaussian(template.square() * mask, sigma_vox)
+    weight = mask / (1 + slope_of(template).square().sum(1, keepdim=True) / _FLAT**2)
+    product = gaussian(moved * template * weight, sigma_vox)
+    square = gaussian(template.square() * weight, sigma_vox)
     gain = (product + _LEAST) / (square + _LEAST)
     return moved / gain.clamp(min=0.1, max=10.0)
+
+
+def slope_of(image: Tensor) -> Tensor:
+    """Central differences of `(1, 1, *shape)`, `(1, n, *shape)` per voxel; 0 along a side of one voxel."""
+    axes = [axis for axis in range(2, image.ndim) if image.shape[axis] > 1]
+    slopes = dict(zip(axes, torch.gradient(image, dim=axes), strict=True))
+    return torch.cat([slopes.get(axis, torch.zeros_like(image)) for axis in range(2, image.ndim)], 1)
 
 
 def scaled(image: Image) -> Image:

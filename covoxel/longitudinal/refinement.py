@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from covoxel.longitudinal.intensity import slope_of
 from covoxel.spatial.smoothing import gaussian
 
 _SIGMA_VOX = 0.7
@@ -23,7 +24,7 @@ def small_displacement(
     *,
     spacing_mm: Sequence[float],
     strain: float = 0.1,
-    iterations: int = 25,
+    iterations: int = 20,
 ) -> Tensor:
     r"""The displacement `w` by which `moved(x + w)` agrees better with `fixed`, one step of Gauss and Newton.
 
@@ -61,7 +62,7 @@ def small_displacement(
     inside = difference[mask > 0]
     noise = _MAD_TO_SD * float(inside.abs().median()) if inside.numel() else 1.0
     weight = strain**2 / max(noise, _LEAST_SD) ** 2
-    slope = 0.5 * _gradient(a + b) * mask
+    slope = 0.5 * slope_of(a + b) * mask
     relative = [float(s) / float(min(spacing_mm)) for s in spacing_mm]
 
     def normal(w: Tensor) -> Tensor:
@@ -75,13 +76,6 @@ def _without_local_mean(image: Tensor, mask: Tensor) -> Tensor:
     """What an image has more than the masked mean around: a gain or offset that varies slowly shifts no border then."""
     sigma = [_LOCAL_VOX if side > 1 else 0.0 for side in image.shape[2:]]
     return image - gaussian(image * mask, sigma) / gaussian(mask, sigma).clamp(min=1e-3)
-
-
-def _gradient(image: Tensor) -> Tensor:
-    """Central differences of `(1, 1, *shape)`, per voxel; 0 along a side of one voxel."""
-    axes = [axis for axis in range(2, image.ndim) if image.shape[axis] > 1]
-    slopes = dict(zip(axes, torch.gradient(image, dim=axes), strict=True))
-    return torch.cat([slopes.get(axis, torch.zeros_like(image)) for axis in range(2, image.ndim)], 1)
 
 
 def _stiffness(w: Tensor, relative: Sequence[float]) -> Tensor:

@@ -219,7 +219,7 @@ def _centred(series: Series) -> Series:
     placed = [series.transforms[name] for name in sorted(series.transforms)]
     fields = [zero if t.displacement_mm is None else t.displacement_mm for t in placed]
     common = displacement_vox_from_mm(torch.stack(fields).mean(0)[None], grid)
-    back = invert(common)
+    back = invert(common, iterations=10)
     shape = Transform(grid, np.eye(n + 1), displacement_mm_from_vox(back, grid)[0])
     before = series.first_from_template
     warped = sample(series.template.data[None, None], shape.moving_coordinates_vox(grid))[0, 0]

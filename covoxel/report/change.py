@@ -31,7 +31,8 @@ def change_map(template: Image, log_change: Image, label_map: Image) -> bytes:
         base = np.repeat(0.8 * shade[..., None], 3, 2)
         here = np.clip(panel.enlarge(panel.plane.cut(change), smooth=False) / most, -1, 1)
         alpha = np.clip(1.5 * np.abs(here), 0, 0.85)[..., None]
-        return np.asarray(base * (1 - alpha) + apply_map(VOLUME_CHANGE, here / 2 + 0.5) * alpha, dtype=np.float32)
+        colours = apply_map(VOLUME_CHANGE, np.asarray(here / 2 + 0.5, dtype=np.float32))
+        return np.asarray(base * (1 - alpha) + colours * alpha, dtype=np.float32)
 
     percent = 100 * np.expm1(most)
     planes = choose_planes(grey, labels, frame.spacing_mm)

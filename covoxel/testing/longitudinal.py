@@ -201,5 +201,5 @@ def _years(seed: Sequence[int], visits: int) -> list[float]:
 
 def _row(case: str, subject: str, session: str, year: float | None, label: str | None) -> dict[str, object]:
     day = None if year is None else (date(2020, 3, 1) + timedelta(days=round(year * 365.25))).isoformat()
-    place = {"id": case, "image": f"images/{case}.nii.gz", "label": label}
+    place: dict[str, object] = {"id": case, "image": f"images/{case}.nii.gz", "label": label}
     return place | {"subject": subject, "session": session or None, "date": day}
