@@ -218,7 +218,8 @@ def longitudinal(
 
     Example: `python -m flows longitudinal --cohort data/visits.tsv --atlases a_1,a_2,a_3 --output out`
     """
-    raise typer.Exit(run_call("longitudinal", settings, _asked(cohort, atlases, output, cases, device, workers)))
+    asked = _asked(cohort, atlases, output, cases, device, workers) | {"follows": True}
+    raise typer.Exit(run_call("longitudinal", settings, asked))
 
 
 @app.command(

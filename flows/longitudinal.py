@@ -9,7 +9,7 @@ from tasks.study import Study
 from tasks.summary import Summary, page_rows
 
 
-@study_flow("longitudinal")
+@study_flow("longitudinal", follows=True)
 def longitudinal(study: Study) -> Summary:
     """Follow every subject of a cohort over all visits: volumes, rates of change, and what they are worth."""
     known = check_longitudinal(study)

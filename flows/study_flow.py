@@ -17,13 +17,17 @@ R = TypeVar("R")
 
 
 def study_flow(
-    name: str, needs_atlases: bool = True, trains: Trains | None = None, builds_atlas: bool = False
+    name: str,
+    needs_atlases: bool = True,
+    trains: Trains | None = None,
+    builds_atlas: bool = False,
+    follows: bool = False,
 ) -> Callable[[Callable[[Study], R]], Flow[..., R]]:
     """Make a flow, named `name`, of a function that is given the study of a call.
 
     Flows nested in one another share one study and one lock on the output folder. `needs_atlases` says whether the
     flow can be called without the parameter `atlases`; only one that `trains` something has the parameter `recipe`; one
-    that `builds_atlas` ends with a template of the cases.
+    that `builds_atlas` ends with a template of the cases, and one that `follows` with how subjects changed.
     """
 
     def decorate(function: Callable[[Study], R]) -> Flow[..., R]:
@@ -51,6 +55,7 @@ def study_flow(
                 recipe=recipe,
                 trains=trains or "registration",
                 builds_atlas=builds_atlas,
+                follows=follows,
             )
             _let_lines_through()
             with open_study(call, needs_atlases) as study:
@@ -96,7 +101,9 @@ def training_parameters(study: Study) -> dict[str, Any]:
 
 def call_parameters(call: Call) -> dict[str, Any]:
     """Parameters of a flow for a call."""
-    values = {name: getattr(call, name) for name in Call.model_fields if name not in ("trains", "builds_atlas")}
+    values = {
+        name: getattr(call, name) for name in Call.model_fields if name not in ("trains", "builds_atlas", "follows")
+    }
     lists = {"atlases": list(call.atlases), "cases": None if call.cases is None else list(call.cases)}
     if call.recipe is None:
         del values["recipe"]

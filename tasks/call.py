@@ -36,6 +36,7 @@ class Call(BaseModel):
     recipe: RecipeName | None = Field(None, description="name or YAML file of what a network is trained by")
     trains: Trains = Field("registration", description="what is trained by the recipe")
     builds_atlas: bool = Field(False, description="whether a template is built of the cases")
+    follows: bool = Field(False, description="whether subjects are followed over their visits")
 
     @field_validator("cohort", "output", "evaluate")
     @classmethod

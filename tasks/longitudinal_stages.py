@@ -11,7 +11,7 @@ from tasks.job import Job
 from tasks.longitudinal import check_longitudinal, longitudinal_summary, write_longitudinal
 from tasks.preprocess import preprocess, preprocess_jobs, require_atlas
 from tasks.study import Study
-from tasks.subjects import spread_failures
+from tasks.subjects import spread_failures, subjects_of
 from tasks.summary import Summary
 
 
@@ -29,6 +29,14 @@ STAGES: tuple[tuple[str, Task[..., Any], Callable[[Study], Sequence[Job]]], ...]
     (label_template.STAGE, label_template.label_template, label_template.label_template_jobs),
     (follow.STAGE, follow.follow, follow.follow_jobs),
 )
+
+
+def waiting(study: Study, job: Job) -> list[str]:
+    """Cases that have to wait for a job: its own, the visits of its subject, or all where it is about an atlas."""
+    if job.stage == "preprocess":
+        return [case.id for case in study.fixed]
+    of_subject = {subject.key: list(subject.ids) for subject in subjects_of(study)}
+    return [job.case] if job.stage in ("check", "visit") else of_subject.get(job.case, [])
 
 
 def after_stage(study: Study, stage: str) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from tasks import train_joint, train_registration
+from tasks import longitudinal_stages, train_joint, train_registration
 from tasks.align import align_jobs
 from tasks.atlas import CARRY, STAGE, atlas_jobs, atlas_summary, carry_jobs, group_of, steps_of, write_cases
 from tasks.calibrate import calibrate_jobs
@@ -127,6 +127,8 @@ def plan(call: Call) -> dict[str, str]:
 
 def _stages(study: Study) -> Stages:
     """Stages of a run in their order; of one without atlases, those that need none."""
+    if study.call.follows:
+        return [(stage, jobs_of) for stage, _, jobs_of in longitudinal_stages.STAGES]
     if study.call.builds_atlas:
         steps = [(name, jobs) for name, _, jobs in steps_of(study, group_of(study))]
         return [*_PREPARED, *steps, (STAGE, atlas_jobs), (CARRY, carry_jobs)]
@@ -152,6 +154,8 @@ def _idle(study: Study) -> set[str]:
 
 def _waiting(study: Study, job: Job) -> list[str]:
     """Cases that have to wait for a job: its own, or all where it is about the atlases or the whole cohort."""
+    if study.call.follows:
+        return longitudinal_stages.waiting(study, job)
     fixed = [case.id for case in study.fixed]
     if not job.of_all and (job.vital or job.case in fixed):
         return [job.case]

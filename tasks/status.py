@@ -28,6 +28,7 @@ def status_lines(output: Path) -> list[str]:
     states = _states(layout.cases_table)
     try:
         call = last_call(output)
+        states |= _states(layout.longitudinal("cases.tsv")) if call.follows else {}
         states = _trained_on(call) | (_states(layout.atlas("cases.tsv")) if call.builds_atlas else {}) | states
         reruns, trouble = plan(call), None
     except (CallError, SettingsError) as error:

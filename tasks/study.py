@@ -23,6 +23,8 @@ from tasks.settings import DATA_PARAMETERS, SELECT
 from tasks.study_checks import check_call, check_cohort, check_study
 
 MAX_WORKERS_BY_DEFAULT = 4
+NOT_NESTED = {"recipe", "trains", "builds_atlas", "follows"}
+"""Parts of a call that flows nested in others do not have."""
 
 
 class Study:
@@ -223,7 +225,7 @@ def open_study(call: Call, needs_atlases: bool = True) -> Iterator[Study]:
     """
     if needs_atlases and not call.atlases:
         raise CallError("no atlas is named; name at least one case whose label may be used (--atlases ID,ID,…)")
-    key = call.model_dump_json(exclude={"recipe", "trains", "builds_atlas"})  # nested flows have no such parameters
+    key = call.model_dump_json(exclude=NOT_NESTED)
     lock = FolderLock(call.output)
     study, depth = _open.get(key, (None, 0))
     if study is None:

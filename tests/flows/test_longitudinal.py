@@ -112,8 +112,14 @@ def test_volumes_rates_and_a_visit_that_comes_later(
     }
     assert again == kept, "nothing is done twice"
 
+    said = invoke("status", "--output", output)[1]
+    assert "p1_v3\tdone\ta rerun would do: nothing" in said
+
     before = read_table(tables / "volumes.tsv").set_index("id")["volume_mm3"]
     cohort_of(folder, [*visits, row(folder, "p1_v4", "../Ünal", "2023-01-01", 7.6)])
+    said = invoke("status", "--output", output)[1]
+    assert "p1_v4\tnot done yet\ta rerun would do: check preprocess visit within label-template follow" in said
+    assert "p2_v1\tdone\ta rerun would do: nothing" in said
     assert invoke(*run)[0] == 0
     key = next(name for name in manifest.cases("within") if name.startswith("subject-"))
     updated = manifest.read("within", key)
