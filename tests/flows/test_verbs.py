@@ -21,7 +21,7 @@ from flows.daemons import Daemon
 Invoke = Callable[..., tuple[int, str, str]]
 MakeCohort = Callable[..., Path]
 STAGES = ("preprocess", "register", "fuse-labels", "report", "train-registration")
-VERBS = ("demo", "few-shot", *STAGES, "status", "settings", "deploy")
+VERBS = ("demo", "few-shot", "longitudinal", *STAGES, "status", "settings", "deploy")
 
 
 @pytest.mark.parametrize("verb", VERBS)
