@@ -22,7 +22,7 @@ from tasks.study import Study
 from tasks.train_nnunet import FACTS, STAGE, fold_name
 from tasks.weights import ModelError, read_facts
 
-_one_at_a_time = threading.Lock()
+_loading = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -53,10 +53,9 @@ class NnunetNetwork:
 
     def says(self, scan: Scan, onto: Grid, device: str) -> Segmented:
         """Probabilities of labels on the grid `onto`, by the image as it came."""
-        image = load_image(scan.own.path)
-        with _one_at_a_time:  # it takes all cores, or the GPU, by itself
-            found = _loaded(self.folder, self.sha256, self.folds, device).predict(image)
-        return brought_onto(found, onto)
+        with _loading:  # threads that come at once would each load it
+            predictor = _loaded(self.folder, self.sha256, self.folds, device)
+        return brought_onto(predictor.predict(load_image(scan.own.path)), onto)
 
 
 @lru_cache(maxsize=2)

@@ -44,19 +44,9 @@ class SlidingPredictor:
     ) -> None:
         self.model, self.device, self.precision = model, device, precision
         self.manager, self.own, self.labels = managers(model.plans, model.dataset_json, model.configuration)
-        self.networks = [self._network(weights) for weights in model.weights]
+        # A window a fold, none of which changes: threads may use them at once.
+        self.windows = [self._window(self._network(weights), step, mirroring) for weights in model.weights]
         self.loads = 1
-        with kept_apart():
-            self.window = nnUNetPredictor(tile_step_size=step, use_mirroring=mirroring, device=device, allow_tqdm=False)
-            self.window.manual_initialization(
-                self.networks[0],
-                self.manager,
-                self.own,
-                None,
-                dict(model.dataset_json),
-                TRAINER,
-                model.mirroring or None,
-            )
 
     def logits(self, data: NDArray[np.float32]) -> tuple[Tensor, float]:
         """Mean logits `(label, *shape)` of prepared images, half precision, and the disagreement of the folds.
@@ -66,17 +56,16 @@ class SlidingPredictor:
         images, said = torch.from_numpy(data), []
         total: Tensor | None = None
         context = autocast(self.device, self.precision if self.device.type == "cpu" else "float32")
-        for network in self.networks:
-            self.window.network = network
+        for window in self.windows:
             with torch.inference_mode(), context:
-                found = self.window.predict_sliding_window_return_logits(images).to("cpu")
-                if len(self.networks) > 1:
+                found = window.predict_sliding_window_return_logits(images).to("cpu")
+                if len(self.windows) > 1:
                     said.append(found.argmax(0).to(torch.int16))
                 total = found if total is None else total.add_(found)
         assert total is not None
-        if len(self.networks) > 1:
+        if len(self.windows) > 1:
             with torch.inference_mode():
-                total /= len(self.networks)
+                total /= len(self.windows)
         return total, _spread(total, said)
 
     def probabilities(self, logits: Tensor, properties: Mapping[str, Any]) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -97,6 +86,13 @@ class SlidingPredictor:
         labels = insert_crop_into_image(np.zeros(whole, np.int64), label, box)
         back = list(self.manager.transpose_backward)
         return placed.transpose([0, *[axis + 1 for axis in back]]), labels.transpose(back)
+
+    def _window(self, network: nn.Module, step: float, mirroring: bool) -> nnUNetPredictor:
+        with kept_apart():
+            window = nnUNetPredictor(tile_step_size=step, use_mirroring=mirroring, device=self.device, allow_tqdm=False)
+            content, mirrored = dict(self.model.dataset_json), self.model.mirroring or None
+            window.manual_initialization(network, self.manager, self.own, None, content, TRAINER, mirrored)
+        return window
 
     def _network(self, weights: Mapping[str, Tensor]) -> nn.Module:
         network: Any = network_of(
