@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from covoxel.atlas.base import Iteration, Step, TemplateSettings
 from covoxel.atlas.middle import mid_space
-from covoxel.atlas.place import moved_onto, standardised
+from covoxel.atlas.place import moved_onto, standardised, turned
 from covoxel.atlas.placement import Placement
 from covoxel.metrics import digital_folding, folding
 from covoxel.spatial import Grid, Image, Transform
@@ -18,8 +18,6 @@ from covoxel.spatial.smoothing import gaussian
 
 _CLEAR = 2.0
 """Beyond so many standard deviations of its case an intensity counts less (Huber's weights)."""
-
-_BINS = 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,7 +149,7 @@ class _Tally:
         """One case, as it lay on the previous template."""
         image = image.to(self._total.device)
         if self._settings.contrast == "many":
-            image = _turned(image, placement, self._contrast)
+            image = turned(image, placement, self._contrast)
         placed = placement.after(self._shape)
         moved, seen = moved_onto(placed.grid, image, placed)
         values, mean, spread = standardised(moved, seen)
@@ -185,23 +183,6 @@ def _huber(residual: Tensor, seen: Tensor) -> Tensor:
     """Weight 1 within `_CLEAR` standard deviations of the residual of this case, less beyond."""
     spread = ((residual.square() * seen).sum() / seen.sum()).sqrt()
     return (_CLEAR * spread / residual.abs().clamp(min=1e-9)).clamp(max=1)
-
-
-def _turned(image: Image, placement: Placement, fixed: Image) -> Image:
-    """The image with intensities turned into those of another contrast: the mean of `fixed` for each of 32 levels."""
-    moved, seen = moved_onto(fixed.grid, image, placement)
-    levels = moved[seen > 0]
-    others = fixed.data.double()[seen > 0]
-    low, high = float(image.data.min()), float(image.data.max())
-    index = ((levels - low) / max(high - low, 1e-9) * (_BINS - 1)).clamp(0, _BINS - 1)
-    bins = index.round().long()
-    count = torch.bincount(bins, minlength=_BINS).double()
-    total = torch.bincount(bins, weights=others, minlength=_BINS)
-    known = (count > 0).cpu().numpy()
-    centres = low + (high - low) * np.arange(_BINS) / (_BINS - 1)
-    curve = (total / count.clamp(min=1)).cpu().numpy()
-    turned = np.interp(image.data.double().cpu().numpy(), centres[known], curve[known])
-    return Image(torch.tensor(turned, dtype=torch.float32, device=image.data.device), image.grid)
 
 
 def _affine_shape(

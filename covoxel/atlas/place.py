@@ -29,7 +29,7 @@ _REGULARISED: dict[str, Any] = {
 _STEP_VOX, _LATER_STEP_VOX = 0.5, 0.2
 """Longest step: as the engine svf has it, and where a descent goes on that is near its end."""
 
-_RADIUS = 2
+_RADIUS, _BINS = 2, 32
 
 
 def place(
@@ -66,7 +66,8 @@ def place(
         found = _descended(template, image, before, step, settings)
     else:
         found = _of_engine(template, image, settings, options or {})
-    return replace(found, similarity=correlation(template, image, found))
+    alike = turned(image, found, template) if settings.contrast == "many" else image
+    return replace(found, similarity=correlation(template, alike, found))
 
 
 def correlation(template: Image, image: Image, placement: Placement) -> float:
@@ -88,6 +89,23 @@ def moved_onto(grid: Grid, image: Image, placement: Placement) -> tuple[Tensor, 
     coordinates = placement.transform().moving_coordinates_vox(image.grid, image.data.device)
     seen = inside(coordinates, image.grid)
     return sample(image.data[None, None].float(), coordinates)[0, 0].double(), seen[0, 0].double()
+
+
+def turned(image: Image, placement: Placement, fixed: Image) -> Image:
+    """The image with intensities turned into those of another contrast: the mean of `fixed` for each of 32 levels."""
+    moved, seen = moved_onto(fixed.grid, image, placement)
+    levels = moved[seen > 0]
+    others = fixed.data.double()[seen > 0]
+    low, high = float(image.data.min()), float(image.data.max())
+    index = ((levels - low) / max(high - low, 1e-9) * (_BINS - 1)).clamp(0, _BINS - 1)
+    bins = index.round().long()
+    count = torch.bincount(bins, minlength=_BINS).double()
+    total = torch.bincount(bins, weights=others, minlength=_BINS)
+    known = (count > 0).cpu().numpy()
+    centres = low + (high - low) * np.arange(_BINS) / (_BINS - 1)
+    curve = (total / count.clamp(min=1)).cpu().numpy()
+    turned = np.interp(image.data.double().cpu().numpy(), centres[known], curve[known])
+    return Image(torch.tensor(turned, dtype=torch.float32, device=image.data.device), image.grid)
 
 
 def standardised(data: Tensor, seen: Tensor) -> tuple[Tensor, float, float]:
