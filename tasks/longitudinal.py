@@ -64,8 +64,8 @@ def _cases(study: Study) -> pd.DataFrame:
     rows = []
     for name in [*(case.id for case in study.selected), *(rejected.id for rejected in study.cohort.rejected)]:
         status, reason = status_of(study, name)
-        row: dict[str, Any] = {"id": name, "subject": subjects.get(name), "status": status, "reason": reason or None}
-        rows.append(row | fits.get(name, {}) | {"flags": "; ".join(study.flags.get(name, ())) or None})
+        row = {"id": name, "subject": subjects.get(name), "status": status, "reason": reason or None}
+        rows.append({**row, **fits.get(name, {}), "flags": "; ".join(study.flags.get(name, ())) or None})
     return pd.DataFrame(rows, columns=CASES)
 
 

@@ -10,7 +10,7 @@ from covoxel.spatial.smoothing import gaussian
 
 _SIGMA_VOX = 0.7
 """Smoothing of both images alike before they are compared: voxel noise has gradients that no structure has."""
-_LOCAL_VOX = 2.5
+_LOCAL_VOX = 2.0
 """Window of the mean that is taken off both images: wider than a border, narrower than a bias field."""
 _MAD_TO_SD = 1.4826
 _LEAST_SD = 0.01
