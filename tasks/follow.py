@@ -64,7 +64,7 @@ class FollowJob(Job):
     span
         Ids of the first and the last visit with a date, between which the map of change is drawn.
     earlier
-        Volumes before a visit was added; no input, but what the drift is told against.
+        Volumes that were measured before; no input, but what the drift is told against.
     """
 
     stage = STAGE
@@ -172,7 +172,7 @@ def change_figure(job: FollowJob) -> Path:
 
 
 def _drift(earlier: Mapping[str, Any], found: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What the new visit changed in the volumes there were, after what earlier ones had changed."""
+    """What this work changes in the volumes there were, after what earlier work had changed."""
     visits = earlier.get("visits", {})
     added = sorted(set(found) - set(visits))
     rows = [
@@ -182,7 +182,7 @@ def _drift(earlier: Mapping[str, Any], found: Mapping[str, Any]) -> list[dict[st
         for label, before in visits[name][by].items()
         if label in found[name][by]
     ]
-    changed = [row | {"added": ",".join(added)} for row in rows if row["before_mm3"] != row["after_mm3"]]
+    changed = [row | {"added": ",".join(added) or None} for row in rows if row["before_mm3"] != row["after_mm3"]]
     return [*earlier.get("drift", []), *changed]
 
 
@@ -225,5 +225,5 @@ def _job(study: Study, subject: Subject, within: Record, labelled: Record) -> Fo
             for value in labelled.facts["values"]
         },
         span=(dated[0], dated[-1]) if len(dated) > 1 else None,
-        earlier={} if before is None or within.facts["updated_from"] is None else before.facts,
+        earlier={} if before is None else before.facts,
     )

@@ -179,5 +179,5 @@ def _notes(study: Study, tables: Tables) -> tuple[str, ...]:
         notes.append(f"{alone} subjects have one visit only and no rate.")
     if len(tables.drift):
         most = tables.drift["percent"].abs().max()
-        notes.append(f"Visits that were added later changed earlier volumes by {most:.2g} % at most (drift.tsv).")
+        notes.append(f"Later runs changed earlier volumes by {most:.2g} % at most (drift.tsv).")
     return tuple(notes)

@@ -101,8 +101,9 @@ def add_visits(
     grid = series.template.grid
     poses = _poses(series.template, [images[name] for name in new], settings)
     added = Series(series.template, {n: Transform(grid, p) for n, p in zip(new, poses, strict=True)})
+    alone = max(1, settings.rounds - settings.update_rounds)
     for power in _powers(grid, settings.levels):
-        for _ in range(settings.coarse_rounds if power else settings.rounds):
+        for _ in range(settings.coarse_rounds if power else alone):
             added = _moved_on(added, images, settings, power, centred=False)
     whole = _centred(replace(series, transforms={**series.transforms, **added.transforms}))
     whole = replace(whole, template=_mean(whole.template, images, whole.transforms, settings))
@@ -239,6 +240,6 @@ def inverse_of(transform: Transform, onto: Grid) -> Transform:
     if transform.displacement_mm is None:
         return Transform(onto, matrix)
     grid = transform.grid
-    back = invert(displacement_vox_from_mm(transform.displacement_mm[None].float(), grid), iterations=15)
+    back = invert(displacement_vox_from_mm(transform.displacement_mm[None].float(), grid), iterations=10)
     undone = Transform(grid, np.eye(grid.ndim + 1), displacement_mm_from_vox(back, grid)[0])
     return through(undone, Transform(onto, matrix))

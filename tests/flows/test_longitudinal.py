@@ -132,7 +132,7 @@ def test_volumes_rates_and_a_visit_that_comes_later(
     first = drift[drift["from"] == "labels"].set_index("id").loc["p1_v1"]
     assert first["before_mm3"] == pytest.approx(before["p1_v1"], rel=1e-5)
     assert drift["percent"].astype(float).abs().max() < 3
-    assert "changed earlier volumes" in (tables / "index.html").read_text()
+    assert "Later runs changed earlier volumes" in (tables / "index.html").read_text()
 
 
 def _times(manifest: Manifest, stage: str, before: list[int]) -> int:
