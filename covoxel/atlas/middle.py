@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import expm, logm
 
-from covoxel.atlas.placement import inverse
+from covoxel.atlas.placement import inverse, steady
 from covoxel.preprocessing.orientation import canonical_grid
 from covoxel.spatial import Grid
 
@@ -59,7 +59,7 @@ def barycentre(matrices: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
         step = np.mean([_log(back @ matrix) for matrix in matrices], axis=0)
         middle = middle @ expm(step)
         if np.abs(step).max() < _CLOSE_MM:
-            return np.asarray(middle, dtype=np.float64)
+            return steady(middle)
     raise ValueError(f"matrices must lie nearer to each other to have a mean; {_STEPS} steps did not find one")
 
 
@@ -86,7 +86,7 @@ def mid_space(
     matrices = [moving_from_reference[name] for name in names]
     # Sorted by content, sums do not depend on the names.
     back = inverse(barycentre(sorted(matrices, key=lambda matrix: matrix.tobytes())))
-    placed = {name: matrix @ back for name, matrix in zip(names, matrices, strict=True)}
+    placed = {name: steady(matrix @ back) for name, matrix in zip(names, matrices, strict=True)}
     return MidSpace(grid or _median_grid([(placed[name], grids[name]) for name in names]), back, placed)
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from covoxel.atlas.base import Step, TemplateSettings
-from covoxel.atlas.placement import Placement, inside, inverse
+from covoxel.atlas.placement import Placement, inside, inverse, steady
 from covoxel.registration import MovingBatch, register
 from covoxel.registration.alignment import coarse_affine
 from covoxel.registration.descent import NodeVelocity, Schedule, Term, descend_velocity
@@ -18,7 +18,7 @@ from covoxel.spatial import Grid, Image, Transform, sample
 from covoxel.spatial.field import displacement_vox_from_mm
 from covoxel.spatial.velocity import log
 
-_REGULARISED: dict[str, Any] = {
+REGULARISED: dict[str, Any] = {
     "regulariser": "diffusion",
     "momentum": 0.5,
     "update_sigma_vox": (2.0, 2.0, 2.0, 1.0),
@@ -133,7 +133,7 @@ def _affine(template: Image, image: Image, before: Placement | None, settings: T
         similarity=settings.compared_by,
         search=before is None,
     )
-    return Placement(template.grid, _sound(known @ rest.moving_from_fixed))
+    return Placement(template.grid, _sound(steady(known @ rest.moving_from_fixed)))
 
 
 def _descended(
@@ -145,9 +145,9 @@ def _descended(
     if before is not None and before.velocity_vox is not None:
         velocity = NodeVelocity(before.velocity_vox[None].to(template.data.device), before.cells)
     schedule = (
-        Schedule(settings.first, step_vox=_STEP_VOX, **_REGULARISED)
+        Schedule(settings.first, step_vox=_STEP_VOX, **REGULARISED)
         if velocity is None
-        else Schedule(settings.later, step_vox=_LATER_STEP_VOX, **_REGULARISED)
+        else Schedule(settings.later, step_vox=_LATER_STEP_VOX, **REGULARISED)
     )
     batch = MovingBatch.of([image], image.data.device)
     terms = [Term.of_intensities(template, batch, settings.compared_by, _RADIUS)]

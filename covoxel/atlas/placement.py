@@ -14,6 +14,8 @@ from covoxel.spatial import Grid, Transform, sample, voxel_coordinates
 from covoxel.spatial.field import displacement_mm_from_vox
 from covoxel.spatial.transform import apply_matrix
 
+_DECIMALS = 10
+
 
 @dataclass(frozen=True, eq=False)
 class Placement:
@@ -74,7 +76,7 @@ class Placement:
         return replace(
             self,
             grid=shape.grid,
-            moving_from_template=self.moving_from_template @ shape.moving_from_template,
+            moving_from_template=steady(self.moving_from_template @ shape.moving_from_template),
             velocity_vox=velocity,
         )
 
@@ -114,8 +116,13 @@ def inside(coordinates_vox: Tensor, grid: Grid) -> Tensor:
 
 
 def inverse(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Inverse of a matrix."""
-    return np.asarray(np.linalg.inv(matrix), dtype=np.float64)
+    """Inverse of a matrix, `steady`."""
+    return steady(np.linalg.inv(matrix))
+
+
+def steady(matrix: NDArray[np.floating]) -> NDArray[np.float64]:
+    """A matrix to ten decimals: the last bits of linear algebra depend on where in memory its input happens to lie."""
+    return np.round(np.asarray(matrix, dtype=np.float64), _DECIMALS) + 0.0
 
 
 def through(outer: Transform, inner: Transform) -> Transform:
@@ -129,7 +136,7 @@ def through(outer: Transform, inner: Transform) -> Transform:
         From points of a case to points of the template.
     """
     grid, n = inner.grid, inner.grid.ndim
-    matrix = outer.moving_from_fixed @ inner.moving_from_fixed
+    matrix = steady(outer.moving_from_fixed @ inner.moving_from_fixed)
     if outer.displacement_mm is None:
         return Transform(grid, matrix, inner.displacement_mm)
     at = inner.moving_coordinates_vox(outer.grid)
