@@ -20,6 +20,7 @@ from flows.options import (
     LastCohort,
     OfRun,
     Output,
+    Route,
     Rule,
     Segmenter,
     Settings,
@@ -49,6 +50,7 @@ def few_shot(
     rule: Rule = None,
     segmenter: Segmenter = None,
     correct: Correct = None,
+    route: Route = None,
     evaluate: Evaluate = None,
     cases: Cases = None,
     device: Device = "auto",
@@ -59,6 +61,7 @@ def few_shot(
     Example: `python -m flows few-shot --cohort data/hippocampus --atlases h_001,h_002,h_003 --output out`
     """
     asked = _asked(cohort, atlases, output, cases, device, workers, evaluate, rule, segmenter, correct)
+    asked |= {} if route is None else {"route": route}
     raise typer.Exit(run_call("few-shot", settings, asked))
 
 

@@ -108,11 +108,11 @@ def _run(
     from pydantic import ValidationError
 
     from tasks.call import Call, CallError
-    from tasks.settings import explain, load_settings, with_correction, with_rule, with_segmenter
+    from tasks.settings import explain, load_settings, with_correction, with_route, with_rule, with_segmenter
 
     settings = defaults if settings_file is None and defaults is not None else load_settings(settings_file)
     settings = with_segmenter(with_rule(settings, asked.pop("rule", None)), asked.pop("segmenter", None))
-    settings = with_correction(settings, asked.pop("correct", None))
+    settings = with_route(with_correction(settings, asked.pop("correct", None)), asked.pop("route", None))
     try:
         call = Call(settings=settings, **asked)
     except ValidationError as error:

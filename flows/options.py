@@ -28,6 +28,14 @@ Correct = Annotated[
         show_default=False,
     ),
 ]
+Route = Annotated[
+    str | None,
+    typer.Option(
+        metavar="direct|template",
+        help="How atlases come onto a case: each by itself, or all through a template of theirs, which costs one "
+        "registration a case.",
+    ),
+]
 Evaluate = Annotated[Path | None, typer.Option(help="Folder of true labels ID.nii.gz that only scoring reads.")]
 Cases = Annotated[str | None, typer.Option(metavar="ID,ID,…", help="Only these cases; all without it.")]
 Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where to compute.")]

@@ -3,9 +3,11 @@
 from flows.mapping import run_stage
 from flows.preprocess import preprocess
 from flows.study_flow import parameters, study_flow
+from flows.template_steps import run_steps_of
 from tasks.choose import choose, choose_jobs
 from tasks.register import register as register_case
 from tasks.register import register_jobs
+from tasks.route import group_of_atlases, require_routes, route, route_jobs
 from tasks.study import Study
 from tasks.summary import Summary, summary_of
 from tasks.template import template, template_jobs
@@ -18,5 +20,8 @@ def register(study: Study) -> Summary:
         preprocess(**parameters(study))
     run_stage(study, "template", [(template, template_jobs(study))])
     run_stage(study, "choose", [(choose, choose_jobs(study))])
-    run_stage(study, "register", [(register_case, register_jobs(study))])
+    if study.through_template:
+        run_steps_of(study, group_of_atlases(study))
+    run_stage(study, "register", [(register_case, register_jobs(study)), (route, route_jobs(study))])
+    require_routes(study)
     return summary_of(study)

@@ -16,6 +16,22 @@ SUFFIXES = ("T1w", "T2w", "FLAIR", "PDw", "T2starw", "T1rho", "inplaneT1", "inpl
 """Ends of file names by which BIDS tells contrasts apart."""
 
 
+def check_templates(study: "Study") -> None:
+    """Refuse a run that builds a template, for itself or as a route, which cannot be built.
+
+    Raises
+    ------
+    CallError, SettingsError
+        As for `check_atlas_cases`, `check_route` and `check_template`.
+    """
+    if study.call.builds_atlas:
+        check_atlas_cases(study)
+    if study.through_template:
+        check_route(study)
+    if study.call.builds_atlas or study.through_template:
+        check_template(study.call.settings, study.call.output)
+
+
 def check_template(settings: FewShotSettings, output: Path) -> None:
     """Refuse settings by which no template can be built.
 
@@ -61,6 +77,23 @@ def check_atlas_cases(study: "Study") -> None:
             f"the images are of different contrast by their names ({', '.join(sorted(counts))}; {named} is {rare}); "
             "name those of one with --cases, or set template.contrast = 'many' in the settings"
         )
+
+
+def check_route(study: "Study") -> None:
+    """Refuse the route through a template where there can be none, or label maps are to drive the registrations.
+
+    Raises
+    ------
+    CallError
+        If fewer than two atlases are named.
+    SettingsError
+        If label maps are named.
+    """
+    atlases = study.call.atlases
+    if len(atlases) < 2:
+        raise CallError(f"the route template needs two atlases or more, got {len(atlases)}; take the route direct")
+    labels = study.call.settings.register_.labels
+    require(labels is None, f"register.labels = {str(labels)!r} is wrong: no labels drive the route template")
 
 
 def _suffix(image: Path) -> str | None:

@@ -150,7 +150,9 @@ def _driving(job: RegisterJob, fixed: Image, names: Sequence[str]) -> dict[str, 
 
 
 def register_jobs(study: Study) -> list[RegisterJob]:
-    """A job for each sound case that atlases are brought onto."""
+    """A job for each sound case that atlases are brought onto, if they come directly."""
+    if study.through_template:
+        return []
     images = {
         case.id: study.artifact("preprocess", case.id, study.layout.preprocessed(case.id))
         for case in (*study.atlases, *study.fixed)

@@ -21,6 +21,7 @@ from tasks.nnunet_stages import nnunet_stages
 from tasks.preprocess import preprocess_jobs
 from tasks.register import register_jobs
 from tasks.report import write_report
+from tasks.route import group_of_atlases, route_jobs
 from tasks.segment import segment_jobs
 from tasks.study import Study, read_study
 from tasks.summary import Summary, summary_of
@@ -35,7 +36,7 @@ _PREPARED: Stages = [("check", check_jobs), ("preprocess", preprocess_jobs)]
 _FUSED: Stages = [
     ("template", template_jobs),
     ("choose", choose_jobs),
-    ("register", register_jobs),
+    ("register", lambda study: [*register_jobs(study), *route_jobs(study)]),
     ("learn", learn_jobs),
     ("calibrate", calibrate_jobs),
     ("correct", correct_jobs),
@@ -133,7 +134,7 @@ def _stages(study: Study) -> Stages:
         steps = [(name, jobs) for name, _, jobs in steps_of(study, group_of(study))]
         return [*_PREPARED, *steps, (STAGE, atlas_jobs), (CARRY, carry_jobs)]
     fuses = study.registers and bool(study.call.atlases)
-    stages = [*_PREPARED, *(_FUSED if fuses else [])]
+    stages = [*_PREPARED, *(_fused(study) if fuses else [])]
     if study.recipe is not None:
         stages += [("align", align_jobs), (train_registration.STAGE, train_registration.train_jobs)]
     if study.joint_recipe is not None:
@@ -143,13 +144,30 @@ def _stages(study: Study) -> Stages:
     return stages if study.is_training else [*stages, *_REPORTED]
 
 
+def _fused(study: Study) -> Stages:
+    """Stages up to fusion, with those of the template through which atlases may come."""
+    if not study.through_template:
+        return _FUSED
+    at = [name for name, _ in _FUSED].index("register")
+    steps = [(name, jobs) for name, _, jobs in steps_of(study, group_of_atlases(study))]
+    return [*_FUSED[:at], *steps, *_FUSED[at:]]
+
+
 def _idle(study: Study) -> set[str]:
     """Stages that a change of one case does not bring about: those of the atlases, and those not asked for."""
     atlases = study.call.settings.atlases
     chooses = atlases.count is not None and atlases.by != "weight"
     aligns = study.alignment == "affine"
     asked_for = {"choose": chooses, "learn": study.learns, "align": aligns}
-    return {"template", "calibrate", "correct", "judge", *(stage for stage, asked in asked_for.items() if not asked)}
+    steps = {name for name, _, _ in steps_of(study, group_of_atlases(study))}
+    return {
+        *steps,
+        "template",
+        "calibrate",
+        "correct",
+        "judge",
+        *(stage for stage, asked in asked_for.items() if not asked),
+    }
 
 
 def _waiting(study: Study, job: Job) -> list[str]:

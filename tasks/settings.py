@@ -84,13 +84,10 @@ class RegisterSettings(_Stage):
         description="direct: each atlas onto each case; template: each case onto a template of the atlases, once",
     )
     refine: int = Field(10, ge=0, le=50, description="for the route template: short steps that improve each pair")
-    templates: int = Field(
-        1, ge=1, le=10, description="for the route template: templates of groups of like atlases, of which one is near"
-    )
 
     def directly(self) -> dict[str, Any]:
         """What decides a registration of an atlas onto a case, as plain data."""
-        return self.model_dump(mode="json", exclude={"model", "labels", "route", "refine", "templates"})
+        return self.model_dump(mode="json", exclude={"model", "labels", "route", "refine"})
 
 
 class TemplateSettings(_Stage):

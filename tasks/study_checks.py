@@ -9,7 +9,7 @@ from covoxel.fusion import FUSION_RULES
 from data_catalog import Case, Cohort
 from nets.segmentation import SEGMENTATION_NETS
 from tasks import joint_facts, models
-from tasks.atlas_checks import check_atlas_cases, check_template
+from tasks.atlas_checks import check_templates
 from tasks.call import Call, CallError
 from tasks.components import check_component
 from tasks.engine import check_engine
@@ -68,10 +68,7 @@ def check_study(study: "Study") -> None:
         train.
     """
     settings = study.call.settings
-    if study.call.builds_atlas:
-        check_atlas_cases(study)
-    if study.call.builds_atlas or study.through_template:
-        check_template(settings, study.call.output)
+    check_templates(study)
     if study.registers:
         check_engine(settings.register_, study.call.output)
         _check_truth(study)

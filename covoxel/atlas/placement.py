@@ -122,7 +122,7 @@ def inverse(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def steady(matrix: NDArray[np.floating]) -> NDArray[np.float64]:
     """A matrix to ten decimals: the last bits of linear algebra depend on where in memory its input happens to lie."""
-    return np.round(np.asarray(matrix, dtype=np.float64), _DECIMALS) + 0.0
+    return np.asarray(np.round(matrix, _DECIMALS) + 0.0, dtype=np.float64)
 
 
 def through(outer: Transform, inner: Transform) -> Transform:
