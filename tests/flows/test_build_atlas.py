@@ -107,3 +107,27 @@ def test_what_is_no_cohort_for_a_template_is_refused(
     assert status == 2
     assert "different contrast" in text
     assert not (tmp_path / "c" / "atlas").exists()
+
+
+def test_atlases_come_onto_cases_through_their_template_by_one_registration_each(
+    invoke: Invoke, make_cohort: MakeCohort, tmp_path: Path
+) -> None:
+    cohort, output, settings = make_cohort(cases=4, labelled=2), tmp_path / "out", tmp_path / "route.yaml"
+    settings.write_text("template: {iterations: 1}\nfuse: {rule: majority}\nreport: {figures: 0}\n")
+    call = ["few-shot", "--route", "template", "--cohort", cohort, "--output", output, "--settings", settings]
+    truth = ["--evaluate", tmp_path / "cohort-truth"]
+    status, text, wrong = invoke(*call, "--atlases", "c1,c2", *truth)
+    assert status == 0, wrong
+    assert float(text.partition("mean Dice ")[2].split()[0]) > 0.8
+    record = Manifest(output).read("register", "c3")
+    assert record is not None
+    assert record.facts["registrations"] == 1
+    assert set(record.facts["transforms"]) == {"c1", "c2"}
+    assert "nothing to compute" in invoke(*call, "--atlases", "c1,c2", *truth)[2]
+    status, _, wrong = invoke(*call, "--atlases", "c1")
+    assert status == 2
+    assert "the route template needs two atlases or more, got 1" in wrong
+    assert (
+        "--route must be one of direct, template, got 'scenic'"
+        in invoke(*call[:2], "scenic", *call[3:], "--atlases", "c1")[2]
+    )
