@@ -11,9 +11,14 @@ import numpy as np
 
 from covoxel.segmentation.candidates import FUSION, NETWORKS, candidates_of, in_words, members_of, networks_of
 
-PRIOR_ALONE, PRIOR_WITH_FUSION, PRIOR_ALL = 0.003, 0.005, 0.007
-"""Gain over fusion, in Dice, that is expected before a held-out atlas was seen: of a network, of the mean of fusion and
-one, of the mean of fusion and several."""
+PRIOR: Mapping[str, float] = {
+    "joint": 0.003,
+    "nnunet": -0.002,
+    "fusion+joint": 0.005,
+    "fusion+nnunet": 0.002,
+    "fusion+joint+nnunet": 0.005,
+}
+"""Gain over fusion, in Dice, that is expected before a held-out atlas was seen."""
 PRIOR_CASES = 16.0
 """Held-out atlases that this is worth: what one of them says scatters by 0.015, the gain itself by 0.004."""
 MARGIN = 0.05
@@ -153,7 +158,7 @@ class Rivals:
             The cases, of which most are taken to be as they should be.
         """
         advantages = {
-            name: Advantage.of([one[name] - one[FUSION] for one in judged if name in one], _prior(name))
+            name: Advantage.of([one[name] - one[FUSION] for one in judged if name in one], PRIOR[name])
             for name in candidates_of(networks)
             if name != FUSION
         }
@@ -230,11 +235,6 @@ class Rivals:
         if without:
             return without.strip()[:-1] + "; the fused label map is kept."
         return _sentence(f"{in_words(FUSION)} is kept: on held-out atlases nothing was better")
-
-
-def _prior(candidate: str) -> float:
-    members = members_of(candidate)
-    return PRIOR_ALONE if len(members) == 1 else PRIOR_WITH_FUSION if len(members) == 2 else PRIOR_ALL
 
 
 def _sentence(words: str) -> str:
