@@ -27,7 +27,8 @@ from flows.options import (
     Workers,
 )
 from tasks.recipe_files import joint_recipe_names, recipe_names
-from tasks.settings import JOINT_RECIPE, default_yaml
+from tasks.settings import JOINT_RECIPE
+from tasks.settings_file import default_yaml
 
 app = typer.Typer(
     no_args_is_help=True,

@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 
 DONE, OTHER, WRONG_CALL = 0, 1, 2
 REASONS_SHOWN = 20
+ASKED_BESIDE = ("rule", "correct", "route", "segmenter")
+"""What the command line asks for beside the file of settings."""
 NO_ATLAS_NEEDED = ("preprocess", "build-atlas", "train-registration", "train-joint")
 
 
@@ -61,7 +63,7 @@ def run_demo(output: Path, cases: int, settings: Path | None, device: str, worke
 
     def run() -> int:
         from tasks.demo import demo_call
-        from tasks.settings import load_settings
+        from tasks.settings_file import load_settings
 
         asked = demo_call(output.expanduser().absolute()) | {"device": device, "workers": workers}
         parameters = {
@@ -108,11 +110,10 @@ def _run(
     from pydantic import ValidationError
 
     from tasks.call import Call, CallError
-    from tasks.settings import explain, load_settings, with_correction, with_route, with_rule, with_segmenter
+    from tasks.settings_file import asked_for, explain, load_settings
 
     settings = defaults if settings_file is None and defaults is not None else load_settings(settings_file)
-    settings = with_segmenter(with_rule(settings, asked.pop("rule", None)), asked.pop("segmenter", None))
-    settings = with_route(with_correction(settings, asked.pop("correct", None)), asked.pop("route", None))
+    settings = asked_for(settings, **{name: asked.pop(name, None) for name in ASKED_BESIDE})
     try:
         call = Call(settings=settings, **asked)
     except ValidationError as error:

@@ -6,7 +6,8 @@ from typing import Any, get_type_hints
 
 from pydantic import ConfigDict, ValidationError, create_model
 
-from tasks.settings import SettingsError, explain
+from tasks.settings import SettingsError
+from tasks.settings_file import explain
 
 _GIVEN = {"device", "mask", "spacing_mm", "model", "fixed_labels"}
 """What a component is given with the data, or by settings of their own, and not by its options."""

@@ -10,7 +10,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from covoxel.training.registration.recipe import Term
 from tasks.components import check_named
-from tasks.settings import SettingsError, read_yaml, unknown_key
+from tasks.settings import SettingsError
+from tasks.settings_file import read_yaml, unknown_key
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 

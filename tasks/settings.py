@@ -1,14 +1,9 @@
-"""Settings of every stage, and the one YAML file they come from."""
+"""Settings of every stage: what there is, what it may be, and what it is unless somebody says otherwise."""
 
-from collections.abc import Mapping
-from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
-
-MAX_FILE_BYTES = 1_000_000
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 
 SELECT = "select"
 """In place of a rule: for each case the candidate whose result is predicted best."""
@@ -233,85 +228,6 @@ class FewShotSettings(_Stage):
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
 
-def load_settings(path: Path | None) -> FewShotSettings:
-    """Settings of a YAML file, defaults where it is silent; all defaults without a file.
-
-    Raises
-    ------
-    SettingsError
-        If the file cannot be read, is over 1 MB, is no YAML mapping, has an unknown key (the nearest known one is
-        named) or a value against its rule.
-    """
-    if path is None:
-        return FewShotSettings()
-    data = read_yaml(path, f"settings {path}")
-    if data is None:
-        return FewShotSettings()
-    if not isinstance(data, dict):
-        raise SettingsError(f"settings {path}: a mapping of sections is expected, got a {type(data).__name__}")
-    return parse_settings({key: {} if value is None else value for key, value in data.items()}, str(path))
-
-
-def parse_settings(data: Mapping[str, Any], source: str) -> FewShotSettings:
-    """Settings from plain data; `source` is named in errors.
-
-    Raises
-    ------
-    SettingsError
-        As for `load_settings`.
-    """
-    try:
-        return FewShotSettings.model_validate(data)
-    except ValidationError as error:
-        raise SettingsError(f"settings {source}: " + explain(error, FewShotSettings)) from None
-
-
-def with_rule(settings: FewShotSettings, rule: str | None) -> FewShotSettings:
-    """The settings with another fusion rule and its defaults; unchanged if `rule` is None or the one they name."""
-    if rule in (None, settings.fuse.rule):
-        return settings
-    return settings.model_copy(update={"fuse": settings.fuse.model_copy(update={"rule": rule, "options": {}})})
-
-
-def with_correction(settings: FewShotSettings, correct: bool | None) -> FewShotSettings:
-    """The settings with fusion corrected or not; unchanged if `correct` is None."""
-    if correct is None:
-        return settings
-    return settings.model_copy(update={"fuse": settings.fuse.model_copy(update={"correct": correct})})
-
-
-def with_route(settings: FewShotSettings, route: str | None) -> FewShotSettings:
-    """The settings with another route from atlas to case; unchanged if `route` is None.
-
-    Raises
-    ------
-    SettingsError
-        If there is none of that name.
-    """
-    if route is None:
-        return settings
-    known = get_args(Route)
-    if route not in known:
-        raise SettingsError(f"--route must be one of {', '.join(known)}, got {route!r}")
-    return settings.model_copy(update={"register_": settings.register_.model_copy(update={"route": route})})
-
-
-def with_segmenter(settings: FewShotSettings, segmenter: str | None) -> FewShotSettings:
-    """The settings with another segmenter; unchanged if `segmenter` is None.
-
-    Raises
-    ------
-    SettingsError
-        If there is none of that name.
-    """
-    if segmenter is None:
-        return settings
-    known = get_args(Segmenter)
-    if segmenter not in known:
-        raise SettingsError(f"--segmenter must be one of {', '.join(known)}, got {segmenter!r}")
-    return settings.model_copy(update={"segment": settings.segment.model_copy(update={"segmenter": segmenter})})
-
-
 def require(fits: bool, wrong: str) -> None:
     """Refuse settings that do not fit; `wrong` says which and why.
 
@@ -322,60 +238,3 @@ def require(fits: bool, wrong: str) -> None:
     """
     if not fits:
         raise SettingsError(f"settings: {wrong}")
-
-
-def explain(error: ValidationError, model: type[BaseModel]) -> str:
-    """One sentence for the first thing wrong: key, value and rule, or the nearest known key."""
-    first = error.errors(include_url=False)[0]
-    path = [str(part) for part in first["loc"]]
-    if first["type"] == "extra_forbidden":
-        return unknown_key(path[-1], _known_keys(model, path[:-1]), ".".join(path[:-1]))
-    return f"{'.'.join(path)} = {first['input']!r} is wrong: {first['msg'].lower()}"
-
-
-def unknown_key(key: str, known: list[str], section: str = "") -> str:
-    """Sentence about a key nobody knows, with the nearest known one."""
-    prefix = f"{section}." if section else ""
-    nearest = get_close_matches(key, known, n=1, cutoff=0.0)
-    hint = f"the nearest known key is {prefix}{nearest[0]}" if nearest else "there are no keys here"
-    return f"unknown key {prefix}{key}; {hint}"
-
-
-def default_yaml() -> str:
-    """The default settings as a commented YAML file."""
-    lines = ["# Settings of a run: every key is optional, these are the defaults."]
-    for name, section in FewShotSettings.model_fields.items():
-        model = type(section.default)
-        lines += ["", f"{section.alias or name}:  # {(model.__doc__ or '').strip()}"]
-        for key, item in model.model_fields.items():
-            value = yaml.safe_dump(item.default, default_flow_style=True).removesuffix("\n...\n").strip()
-            lines.append(f"  {key}: {value}".ljust(34) + f"  # {item.description}")
-    return "\n".join(lines) + "\n"
-
-
-def read_yaml(path: Path, name: str) -> Any:
-    """Plain data of a YAML file of 1 MB at most; `name` is what errors call it.
-
-    Raises
-    ------
-    SettingsError
-        If the file cannot be read, is too large or is no YAML.
-    """
-    try:
-        size = path.stat().st_size
-        if size > MAX_FILE_BYTES:
-            raise SettingsError(f"{name}: the file has {size} bytes, at most {MAX_FILE_BYTES} are read")
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SettingsError(f"{name}: the file cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        where = getattr(error, "problem_mark", None)
-        line = f" at line {where.line + 1}" if where is not None else ""
-        raise SettingsError(f"{name}: the file is not valid YAML{line}") from None
-
-
-def _known_keys(model: type[BaseModel], path: list[str]) -> list[str]:
-    for part in path:
-        fields = {field.alias or name: field for name, field in model.model_fields.items()}
-        model = type(fields[part].default)
-    return [field.alias or name for name, field in model.model_fields.items()]

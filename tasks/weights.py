@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from covoxel.io import sha256_file
 from covoxel.io.atomic import atomic_path
-from tasks.settings import explain
+from tasks.settings_file import explain
 
 MAX_FACTS_BYTES = 20_000_000
 """Of the file that vouches for a model: room for some ten thousand label maps."""

@@ -209,7 +209,8 @@ def test_status_of_a_folder_without_a_run_is_a_wrong_call(invoke: Invoke, tmp_pa
 
 
 def test_the_printed_settings_can_be_used(invoke: Invoke, tmp_path: Path) -> None:
-    from tasks.settings import FewShotSettings, load_settings
+    from tasks.settings import FewShotSettings
+    from tasks.settings_file import load_settings
 
     status, text, _ = invoke("settings")
     assert status == 0

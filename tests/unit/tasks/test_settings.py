@@ -8,7 +8,8 @@ import yaml
 from pydantic import ValidationError
 
 from tasks.components import check_component
-from tasks.settings import FewShotSettings, SettingsError, default_yaml, load_settings
+from tasks.settings import FewShotSettings, SettingsError
+from tasks.settings_file import default_yaml, load_settings
 
 
 @pytest.fixture

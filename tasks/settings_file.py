@@ -1,0 +1,142 @@
+"""The one YAML file that settings come from: read, checked, explained, and printed with its defaults."""
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from tasks.settings import FewShotSettings, Route, Segmenter, SettingsError
+
+MAX_FILE_BYTES = 1_000_000
+
+
+def load_settings(path: Path | None) -> FewShotSettings:
+    """Settings of a YAML file, defaults where it is silent; all defaults without a file.
+
+    Raises
+    ------
+    SettingsError
+        If the file cannot be read, is over 1 MB, is no YAML mapping, has an unknown key (the nearest known one is
+        named) or a value against its rule.
+    """
+    if path is None:
+        return FewShotSettings()
+    data = read_yaml(path, f"settings {path}")
+    if data is None:
+        return FewShotSettings()
+    if not isinstance(data, dict):
+        raise SettingsError(f"settings {path}: a mapping of sections is expected, got a {type(data).__name__}")
+    return parse_settings({key: {} if value is None else value for key, value in data.items()}, str(path))
+
+
+def parse_settings(data: Mapping[str, Any], source: str) -> FewShotSettings:
+    """Settings from plain data; `source` is named in errors.
+
+    Raises
+    ------
+    SettingsError
+        As for `load_settings`.
+    """
+    try:
+        return FewShotSettings.model_validate(data)
+    except ValidationError as error:
+        raise SettingsError(f"settings {source}: " + explain(error, FewShotSettings)) from None
+
+
+def asked_for(
+    settings: FewShotSettings,
+    *,
+    rule: str | None = None,
+    correct: bool | None = None,
+    route: str | None = None,
+    segmenter: str | None = None,
+) -> FewShotSettings:
+    """The settings with what the command line asks for beside them; None leaves what they say.
+
+    Another fusion rule comes with its own defaults.
+
+    Raises
+    ------
+    SettingsError
+        If there is no route or segmenter of that name.
+    """
+    for name, value, known in (("route", route, get_args(Route)), ("segmenter", segmenter, get_args(Segmenter))):
+        if value is not None and value not in known:
+            raise SettingsError(f"--{name} must be one of {', '.join(known)}, got {value!r}")
+    fuse: dict[str, Any] = {} if rule in (None, settings.fuse.rule) else {"rule": rule, "options": {}}
+    fuse |= {} if correct is None else {"correct": correct}
+    changes = {
+        "fuse": fuse,
+        "register_": {} if route is None else {"route": route},
+        "segment": {} if segmenter is None else {"segmenter": segmenter},
+    }
+    sections = {name: getattr(settings, name).model_copy(update=change) for name, change in changes.items() if change}
+    return settings.model_copy(update=sections)
+
+
+def explain(error: ValidationError, model: type[BaseModel]) -> str:
+    """One sentence for the first thing wrong: key, value and rule, or the nearest known key."""
+    first = error.errors(include_url=False)[0]
+    path = [str(part) for part in first["loc"]]
+    if first["type"] == "extra_forbidden":
+        return unknown_key(path[-1], _known_keys(model, path[:-1]), ".".join(path[:-1]))
+    return f"{'.'.join(path)} = {first['input']!r} is wrong: {first['msg'].lower()}"
+
+
+def unknown_key(key: str, known: list[str], section: str = "") -> str:
+    """Sentence about a key nobody knows, with the nearest known one."""
+    prefix = f"{section}." if section else ""
+    nearest = get_close_matches(key, known, n=1, cutoff=0.0)
+    hint = f"the nearest known key is {prefix}{nearest[0]}" if nearest else "there are no keys here"
+    return f"unknown key {prefix}{key}; {hint}"
+
+
+def default_yaml() -> str:
+    """The default settings as a commented YAML file."""
+    lines = ["# Settings of a run: every key is optional, these are the defaults."]
+    for name, section in FewShotSettings.model_fields.items():
+        lines += ["", *_lines_of(section.alias or name, section.default, "")]
+    return "\n".join(lines) + "\n"
+
+
+def _lines_of(name: str, section: BaseModel, indent: str) -> list[str]:
+    """A section with a line a key; sections within it likewise."""
+    lines = [f"{indent}{name}:  # {(type(section).__doc__ or '').strip()}"]
+    for key, item in type(section).model_fields.items():
+        if isinstance(item.default, BaseModel):
+            lines += _lines_of(key, item.default, f"{indent}  ")
+            continue
+        value = yaml.safe_dump(item.default, default_flow_style=True).removesuffix("\n...\n").strip()
+        lines.append(f"{indent}  {key}: {value}".ljust(34) + f"  # {item.description}")
+    return lines
+
+
+def read_yaml(path: Path, name: str) -> Any:
+    """Plain data of a YAML file of 1 MB at most; `name` is what errors call it.
+
+    Raises
+    ------
+    SettingsError
+        If the file cannot be read, is too large or is no YAML.
+    """
+    try:
+        size = path.stat().st_size
+        if size > MAX_FILE_BYTES:
+            raise SettingsError(f"{name}: the file has {size} bytes, at most {MAX_FILE_BYTES} are read")
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"{name}: the file cannot be read: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        where = getattr(error, "problem_mark", None)
+        line = f" at line {where.line + 1}" if where is not None else ""
+        raise SettingsError(f"{name}: the file is not valid YAML{line}") from None
+
+
+def _known_keys(model: type[BaseModel], path: list[str]) -> list[str]:
+    for part in path:
+        fields = {field.alias or name: field for name, field in model.model_fields.items()}
+        model = type(fields[part].default)
+    return [field.alias or name for name, field in model.model_fields.items()]
