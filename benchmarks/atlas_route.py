@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--role", choices=("test", "unlabelled"), default="test", help="with --route: who is scored")
     parser.add_argument("--targets", type=int, default=36, help="with --route: so many of them (default 36)")
     parser.add_argument("--rule", default="joint_label_fusion", help="with --route: fusion rule")
-    parser.add_argument("--refine", type=int, default=10, help="with --route: steps of refinement a pair (default 10)")
+    parser.add_argument("--refine", type=int, default=5, help="with --route: steps of refinement a pair (default 5)")
     parser.add_argument("--processes", type=int, default=2, help="with --route: cases at once (default 2)")
 
 

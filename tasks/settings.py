@@ -78,7 +78,7 @@ class RegisterSettings(_Stage):
         "direct",
         description="direct: each atlas onto each case; template: each case onto a template of the atlases, once",
     )
-    refine: int = Field(10, ge=0, le=50, description="for the route template: short steps that improve each pair")
+    refine: int = Field(5, ge=0, le=50, description="for the route template: short steps that improve each pair")
 
     def directly(self) -> dict[str, Any]:
         """What decides a registration of an atlas onto a case, as plain data."""

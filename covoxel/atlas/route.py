@@ -20,7 +20,7 @@ def through_template(
     placements: Sequence[Placement],
     *,
     similarity: str = "lncc",
-    refine: int = 10,
+    refine: int = 5,
     device: torch.device | str = "cpu",
 ) -> list[Transform]:
     """Transforms from points of a case (fixed) to points of each atlas (moving), through a template of the atlases.
@@ -34,8 +34,8 @@ def through_template(
     atlases, placements
         Images of the atlases, and where each lies on the template.
     similarity, refine
-        Steps, on cells of two voxels, that make good what two registrations in turn have lost; 0 for none. They cost a
-        few percent of a registration.
+        Steps, on cells of two voxels, that make good what two registrations in turn have lost; 0 for none. Five
+        cost a twelfth of a registration a pair.
     device
         Where the refinement is done.
 
