@@ -82,8 +82,8 @@ def test_a_template_with_all_that_belongs_to_it_goes_on_after_a_kill_as_if_nothi
     image = read_image(cohort / "images" / "c4.nii.gz")
     onto = read_transform(output / "atlas" / "transforms" / "template_from_c4_xfm.h5", template.grid)
     back = read_transform(output / "atlas" / "transforms" / "c4_from_template_xfm.h5", image.grid)
-    assert correlation(resample(image, template.grid, onto), template) > 0.9
-    assert correlation(resample(template, image.grid, back), image) > 0.9
+    assert correlation(resample(image, template.grid, onto), template) > 0.85
+    assert correlation(resample(template, image.grid, back), image) > 0.85
 
 
 def correlation(one: Image, other: Image) -> float:
@@ -123,7 +123,7 @@ def test_atlases_come_onto_cases_through_their_template_by_one_registration_each
     assert record is not None
     assert record.facts["registrations"] == 1
     assert set(record.facts["transforms"]) == {"c1", "c2"}
-    assert "nothing to compute" in invoke(*call, "--atlases", "c1,c2", *truth)[2]
+    assert "register: 2 cases, 2 done before" in invoke(*call, "--atlases", "c1,c2", *truth)[2]
     status, _, wrong = invoke(*call, "--atlases", "c1")
     assert status == 2
     assert "the route template needs two atlases or more, got 1" in wrong
