@@ -60,6 +60,7 @@ def report_of(study: Study) -> Report:
         stages=tuple(_stage(study, name) for name, records in study.records.items() if records),
         components=(
             *_components(settings),
+            *(["template-route"] if study.through_template else []),
             *(["correction"] if correction_of(study) else []),
             *joint_components(study),
         ),

@@ -111,6 +111,11 @@ METHODS: dict[str, Method] = {
     "joint-network": Method(
         "One network that registers and segments was trained; it segments a case beside the labelled atlases.", ()
     ),
+    "template-route": Method(
+        "Each case was registered to an unbiased template of the atlases, once; every atlas came onto the case by the "
+        "two transforms composed, and a few steps of refinement.",
+        ("joshi2004",),
+    ),
     "nnunet": Method(
         "nnU-Net was trained on the labels of the atlases and on fused labels, weighted by the confidence in them.",
         ("isensee2021",),

@@ -250,6 +250,15 @@ REFERENCES: dict[str, Reference] = {
             "10.1109/TMI.2019.2897538",
         ),
         _article(
+            "joshi2004",
+            "Joshi, S. and Davis, Brad and Jomier, Matthieu and Gerig, Guido",
+            "Unbiased diffeomorphic atlas construction for computational anatomy",
+            "NeuroImage",
+            2004,
+            "23:S151–S160",
+            "10.1016/j.neuroimage.2004.07.068",
+        ),
+        _article(
             "isensee2021",
             "Isensee, Fabian and others",
             "nnU-Net: a self-configuring method for deep learning-based biomedical image segmentation",
