@@ -119,6 +119,7 @@ def test_atlases_come_onto_cases_through_their_template_by_one_registration_each
     status, text, wrong = invoke(*call, "--atlases", "c1,c2", *truth)
     assert status == 0, wrong
     assert float(text.partition("mean Dice ")[2].split()[0]) > 0.8
+    assert "registered to an unbiased template of the atlases, once" in (output / "report" / "index.html").read_text()
     record = Manifest(output).read("register", "c3")
     assert record is not None
     assert record.facts["registrations"] == 1
