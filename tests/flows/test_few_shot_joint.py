@@ -285,7 +285,7 @@ def test_a_training_that_fails_leaves_all_fused_label_maps_with_the_reason(
         assert "train-joint: training of the segmentation network diverged at step 3" in row["flags"]
         assert "there is no label map of a network; the fused one is kept" in row["flags"]
         assert row["rule"] == "fusion: majority"
-    assert "No joint network was trained" in (output / "report" / "index.html").read_text()
+    assert "No label map of the joint network: it was not trained." in (output / "report" / "index.html").read_text()
 
 
 def test_wrong_settings_are_refused_before_anything_starts(
