@@ -13,10 +13,10 @@ from covoxel.segmentation.candidates import FUSION, NETWORKS, candidates_of, in_
 
 PRIOR: Mapping[str, float] = {
     "joint": 0.003,
-    "nnunet": -0.002,
+    "nnunet": 0.003,
     "fusion+joint": 0.005,
-    "fusion+nnunet": 0.002,
-    "fusion+joint+nnunet": 0.005,
+    "fusion+nnunet": 0.005,
+    "fusion+joint+nnunet": 0.006,
 }
 """Gain over fusion, in Dice, that is expected before a held-out atlas was seen."""
 PRIOR_CASES = 16.0
