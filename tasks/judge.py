@@ -50,6 +50,7 @@ class JudgeJob(Job):
     stage = "judge"
     code = (
         "covoxel.spatial",
+        "covoxel.external.nnunet",
         "covoxel.io",
         "covoxel.losses.box",
         "covoxel.metrics.dice",
@@ -61,6 +62,7 @@ class JudgeJob(Job):
         "tasks.candidates",
         "tasks.joint_models",
         "tasks.joint_network",
+        "tasks.networks",
         "tasks.nnunet_network",
         "tasks.segment",
         "tasks.judge",

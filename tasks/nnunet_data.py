@@ -112,7 +112,7 @@ def held_out(study: Study, fold: int, cases: Sequence[TaughtCase]) -> tuple[str,
 def _nifti(folder: Path, case: TaughtCase) -> Path:
     if not case.image.path.is_dir():
         return case.image.path
-    path = folder / "images" / f"{case.id}.nii.gz"
+    path = folder / "images" / f"{case.id}-{case.image.sha256[:16]}.nii.gz"  # another series is another file
     if not path.is_file():
         write_image(path, load_image(case.image.path))
     return path

@@ -15,7 +15,7 @@ from covoxel.segmentation import Segmented
 from covoxel.segmentation.onto import onto as brought_onto
 from covoxel.spatial import Grid
 from data_catalog.files import load_image
-from tasks.nnunet_data import folds_of
+from tasks.nnunet_data import GROUPS, folds_of
 from tasks.same_labels import LabelContent, content_of
 from tasks.scan import Scan
 from tasks.study import Study
@@ -58,9 +58,12 @@ class NnunetNetwork:
         return brought_onto(predictor.predict(load_image(scan.own.path)), onto)
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=GROUPS + 1)
 def _loaded(folder: Path, network: str, folds: tuple[int | str, ...] | None, device: str) -> Predictor:
-    """The predictor of a folder, whose SHA-256 is `network`; made once a process, not once a case."""
+    """The predictor of a folder, whose SHA-256 is `network`; made once a process, not once a case.
+
+    There is room for each fold alone and for all together, which cases ask for in turn.
+    """
     return Predictor(read_model(folder, folds), device=device, precision="float32" if device == "cpu" else "auto")
 
 

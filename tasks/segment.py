@@ -38,6 +38,7 @@ class SegmentJob(Job):
     stage = "segment"
     code = (
         "covoxel.spatial",
+        "covoxel.external.nnunet",
         "covoxel.io",
         "covoxel.fusion.base",
         "covoxel.metrics",
@@ -46,6 +47,7 @@ class SegmentJob(Job):
         "covoxel.segmentation",
         "tasks.joint_models",
         "tasks.joint_network",
+        "tasks.networks",
         "tasks.nnunet_network",
         "tasks.results",
         "tasks.segment",

@@ -47,7 +47,13 @@ class TrainFoldJob(Job):
     """
 
     stage = STAGE
-    code = ("covoxel.external.nnunet", "covoxel.training.averaging", "tasks.nnunet_data", "tasks.train_nnunet")
+    code = (
+        "covoxel.external.nnunet",
+        "covoxel.training.averaging",
+        "covoxel.training.seeds",
+        "tasks.nnunet_data",
+        "tasks.train_nnunet",
+    )
     vital = False
 
     cases: Sequence[TaughtCase]

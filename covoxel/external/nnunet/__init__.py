@@ -9,14 +9,13 @@ from covoxel.external.nnunet.dataset import Dataset, DatasetCase
 from covoxel.external.nnunet.dataset_read import read_dataset
 from covoxel.external.nnunet.dataset_write import write_dataset
 from covoxel.external.nnunet.errors import MemoryLimitError, MissingLibraryError, NnunetError, WorkerLostError
-from covoxel.external.nnunet.folds import Fold, folds_of
 from covoxel.external.nnunet.memory import Estimate, at_hand, prediction_bytes, training_bytes
 from covoxel.external.nnunet.model import FoldModel, TrainedModel
 from covoxel.external.nnunet.model_folder import read_model, write_model
 from covoxel.external.nnunet.planning import Plan, plan
 from covoxel.external.nnunet.predict import Predictor
 from covoxel.external.nnunet.profiles import PROFILES, Profile, profile
-from covoxel.external.nnunet.rounds import Corrected, out_of_fold, second_round, surer
+from covoxel.external.nnunet.rounds import Corrected, surer
 from covoxel.external.nnunet.train import train_fold
 from covoxel.external.nnunet.weighting import Weighting
 
@@ -26,7 +25,6 @@ __all__ = [
     "Dataset",
     "DatasetCase",
     "Estimate",
-    "Fold",
     "FoldModel",
     "MemoryLimitError",
     "MissingLibraryError",
@@ -40,15 +38,12 @@ __all__ = [
     "Weighting",
     "WorkerLostError",
     "at_hand",
-    "folds_of",
-    "out_of_fold",
     "plan",
     "predict_files",
     "prediction_bytes",
     "profile",
     "read_dataset",
     "read_model",
-    "second_round",
     "stream",
     "surer",
     "train_fold",

@@ -15,7 +15,6 @@ from covoxel.external.nnunet import (
     MissingLibraryError,
     NnunetError,
     Weighting,
-    folds_of,
     plan,
     read_dataset,
     write_dataset,
@@ -124,18 +123,6 @@ def test_voxels_of_little_confidence_are_written_as_nnunets_ignore_label(tmp_pat
     assert dataset.ignore == 3
     assert set(torch.unique(read_labels(label).data).tolist()) == {0, 3}, "all structures had a confidence of 0.5"
     assert json.loads((dataset.folder / "dataset.json").read_text())["labels"]["ignore"] == 3
-
-
-def test_each_case_is_validated_on_once_and_hand_labelled_ones_are_spread(tmp_path: Path) -> None:
-    cases = [DatasetCase(f"c{n}", (), Path("x"), Path("y") if n > 3 else None) for n in range(12)]
-    folds = folds_of(cases, 4, seed=3)
-    assert sorted(case for fold in folds for case in fold.validation) == sorted(case.id for case in cases)
-    for fold in folds:
-        assert not set(fold.training) & set(fold.validation)
-        assert sum(case in {"c0", "c1", "c2", "c3"} for case in fold.validation) == 1
-    assert folds_of(cases, 1)[0].name == "all"
-    with pytest.raises(NnunetError, match="from 1 to the number of labelled cases, 12, got 13"):
-        folds_of(cases, 13)
 
 
 def test_nnunet_is_imported_when_it_is_needed_and_its_absence_names_the_extra(

@@ -19,17 +19,16 @@ from covoxel.external.nnunet import (
     Plan,
     Weighting,
     WorkerLostError,
-    out_of_fold,
     plan,
     read_dataset,
-    second_round,
     surer,
     train_fold,
 )
 from covoxel.external.nnunet.sampling import Batches, Recipe, Teacher
 from covoxel.external.nnunet.trainer import WeightedTrainer
-from covoxel.io import read_image, read_labels
-from tests.unit.external.conftest import TINY, Tiny, files_of, planned
+from covoxel.segmentation import Segmented
+from covoxel.spatial import Grid, Image
+from tests.unit.external.conftest import TINY, Tiny, planned
 
 KILLED = """
 import os, signal, sys
@@ -171,20 +170,19 @@ def test_a_worker_that_is_killed_is_told_of_with_the_bytes(tiny: Tiny) -> None:
         train_fold(made, 0, ["case0"], progress=kill)
 
 
-def test_a_second_round_follows_the_fold_that_did_not_see_the_case(tiny: Tiny, tmp_path: Path) -> None:
-    fused = files_of(tmp_path, 1, fused=True)
-    hand = files_of(tmp_path, 0)
-    predict = out_of_fold(tiny.plan, [tiny.model])
-    found = second_round([hand, fused], predict, tmp_path / "second", margin=0.0)
-    assert found[0] == hand
-    assert found[1].label == tmp_path / "second" / "case1.nii.gz"
-    assert fused.label is not None
-    assert fused.confidence is not None
-    wanted = surer(read_labels(fused.label), read_image(fused.confidence), predict(fused))
-    assert wanted.replaced > 0, "four steps do not teach what fusion is half sure of"
-    assert torch.equal(read_labels(found[1].label).data, wanted.label_map.data)
-    with pytest.raises(NnunetError, match="case case0 must be held out by a fold"):
-        predict(hand)
+def test_fused_labels_give_way_where_the_model_is_surer_than_the_fusion() -> None:
+    grid = Grid.from_spacing((4, 1, 1))
+    fused, confidence = torch.tensor([0, 7, 7, 0]), torch.tensor([0.9, 0.6, 0.6, 0.5])
+    probabilities = torch.tensor([[0.2, 0.7, 0.55, 0.3], [0.8, 0.3, 0.45, 0.7]]).view(2, 4, 1, 1)
+    said = Segmented(grid, torch.tensor([0, 7]), probabilities, 0.0)
+    images = Image(fused.view(4, 1, 1), grid), Image(confidence.view(4, 1, 1), grid)
+    found = surer(*images, said)
+    assert found.label_map.data.flatten().tolist() == [0, 0, 7, 7]
+    assert found.confidence.data.flatten().tolist() == pytest.approx([0.9, 0.7, 0.6, 0.7])
+    assert found.replaced == pytest.approx(2 / 3), "of three voxels that have a structure before or after"
+    assert surer(*images, said, margin=0.15).label_map.data.flatten().tolist() == [0, 7, 7, 7]
+    with pytest.raises(NnunetError, match="must lie on one grid"):
+        surer(*images, Segmented(Grid.from_spacing((4, 1, 1), 2.0), said.values, probabilities, 0.0))
 
 
 def test_a_2d_plan_trains(tmp_path: Path) -> None:
