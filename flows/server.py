@@ -11,7 +11,10 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from flows.environment import NO_PAGE, state_folder
 
@@ -38,7 +41,8 @@ def prefect_server() -> Iterator[Callable[[], None]]:
         return
     port = free_port()
     url = f"http://127.0.0.1:{port}/api"
-    child = _start(port)
+    slot = _free_slot()
+    child = _start(port, slot)
     ours = {"PREFECT_API_URL": url, NO_PAGE: "1", "PREFECT_LOGGING_TO_API_ENABLED": "false"}
     os.environ.update(ours)
     try:
@@ -46,6 +50,7 @@ def prefect_server() -> Iterator[Callable[[], None]]:
     finally:
         child.kill()
         child.wait()
+        slot.release()
         for name in ours:
             os.environ.pop(name, None)
 
@@ -61,7 +66,7 @@ def wait_for_server(url: str, seconds: float, child: subprocess.Popen[bytes] | N
     end = time.monotonic() + seconds
     while not is_healthy(url):
         if child is not None and child.poll() is not None:
-            raise ServerError(f"the private Prefect server ended with status {child.returncode}; see {_log_file()}")
+            raise ServerError(f"the private Prefect server ended with status {child.returncode}; see {state_folder()}")
         if time.monotonic() > end:
             raise ServerError(f"no Prefect server answers at PREFECT_API_URL={url}; start it or unset the variable")
         time.sleep(0.1)
@@ -89,14 +94,30 @@ def is_free(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) != 0
 
 
-def _start(port: int) -> subprocess.Popen[bytes]:
-    folder = state_folder()
-    folder.mkdir(parents=True, exist_ok=True)
+def _free_slot() -> FileLock:
+    """The lock of the first database that no other run holds: two servers on one SQLite file block each other.
+
+    A database stays for later runs, as it takes longer to make than to open. The lock of a run that was killed is free.
+    """
+    state_folder().mkdir(parents=True, exist_ok=True)
+    return next(filter(_taken, (FileLock(state_folder() / f"private-{number}.lock") for number in count(1))))
+
+
+def _taken(lock: FileLock) -> bool:
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        return False
+    return True
+
+
+def _start(port: int, slot: FileLock) -> subprocess.Popen[bytes]:
+    database = Path(slot.lock_file).with_suffix(".db")
     command = [*_COMMAND, "--host", "127.0.0.1", "--port", str(port), "--log-level", "error", "--lifespan", "on"]
     environment = {**os.environ, "PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1"}
     environment["PREFECT__SERVER_FINAL"] = "1"
-    environment["PREFECT_API_DATABASE_CONNECTION_URL"] = f"sqlite+aiosqlite:///{folder / 'private.db'}"
-    with _log_file().open("wb") as log:
+    environment["PREFECT_API_DATABASE_CONNECTION_URL"] = f"sqlite+aiosqlite:///{database}"
+    with database.with_suffix(".log").open("wb") as log:
         return subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -105,10 +126,6 @@ def _start(port: int) -> subprocess.Popen[bytes]:
             env=environment,
             preexec_fn=_die_with_parent if sys.platform == "linux" else None,
         )
-
-
-def _log_file() -> Path:
-    return state_folder() / "private-server.log"
 
 
 def _die_with_parent() -> None:
