@@ -120,7 +120,9 @@ class PlaceJob(Job):
 
     def parameters(self) -> Mapping[str, Any]:
         """Settings the result depends on."""
-        placing = self.settings.model_dump(mode="json", exclude={"iterations", "tolerance", "sharpen"})
+        placing = self.settings.building()
+        for other in ("iterations", "tolerance", "sharpen"):
+            del placing[other]
         return {**placing, "iteration": self.step.iteration}
 
 
@@ -200,7 +202,7 @@ def mean(job: MeanJob) -> Made:
 
 def core_settings(settings: of_user.TemplateSettings) -> TemplateSettings:
     """The settings as the core takes them."""
-    return TemplateSettings(**settings.model_dump())
+    return TemplateSettings(**settings.building())
 
 
 def stage_name(kind: str, group: str, step: int) -> str:

@@ -97,6 +97,14 @@ class TemplateSettings(_Stage):
     iterations: int = Field(4, ge=0, le=50, description="deformable registrations of every image at most")
     tolerance: float = Field(0.02, ge=0, description="they end when the template changes by less, as part of its SD")
     sharpen: float = Field(0.5, ge=0, le=5, description="sharpening of each mean; 0: none")
+    count: int = Field(
+        1, ge=1, le=64, description="for the route template: templates of the atlases; a case goes to the closest"
+    )
+    again: int = Field(0, ge=0, le=10, description="registrations of its own atlases to each of several templates")
+
+    def building(self) -> dict[str, Any]:
+        """What decides one template, as plain data."""
+        return self.model_dump(mode="json", exclude={"count", "again"})
 
 
 class AtlasSettings(_Stage):

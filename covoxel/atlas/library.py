@@ -1,0 +1,138 @@
+"""A library of templates: cases that are bent alike share one, and the closest serves a new case."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.cluster.hierarchy import fcluster, linkage
+from scipy.spatial.distance import squareform
+
+from covoxel.atlas.base import Step, TemplateSettings
+from covoxel.atlas.place import correlation, place, turned
+from covoxel.atlas.placement import Placement
+from covoxel.spatial import Image
+
+LEAST = 2
+"""Cases of a template at least: a mean needs two."""
+
+_AFFINE = Step(0, -1)
+_DECIMALS = 9
+
+
+def apart_mm(placements: Mapping[str, Placement]) -> NDArray[np.float64]:
+    """How differently cases are bent: distances `(case, case)` of their velocities on a template that they share.
+
+    A distance is the root mean square over the cells of the difference, in mm. It costs no registration, and neither
+    pose nor size of the cases counts, which the affine part of every registration makes good.
+
+    Parameters
+    ----------
+    placements
+        By id, on one template; may read each when it is asked for: two are held at a time. An affine one is not bent.
+    """
+    names = list(placements)
+    distances = np.zeros((len(names), len(names)))
+    for row, name in enumerate(names):
+        one = _velocity_mm(placements[name])
+        for column in range(row):
+            gap = one - _velocity_mm(placements[names[column]])
+            distances[row, column] = distances[column, row] = np.sqrt(np.square(gap).sum(0).mean())
+    return np.round(distances, _DECIMALS)
+
+
+def clusters(distances: NDArray[np.float64], count: int, least: int = LEAST) -> list[list[int]]:
+    """Groups of cases that lie near each other, by Ward's criterion.
+
+    The tree is cut until `count` groups have `least` cases; cases of smaller ones, outliers, join the group whose
+    cases are nearest in the mean.
+
+    Parameters
+    ----------
+    distances
+        `(case, case)`, symmetric; the order of the cases should depend on their content alone.
+    count
+        Groups wanted.
+    least
+        Cases of a group at least.
+
+    Returns
+    -------
+    list of list of int
+        Indices, ascending, of each group; the groups by their first case. They are fewer where so many groups of
+        `least` cases do not exist.
+
+    References
+    ----------
+    Ward, Hierarchical grouping to optimize an objective function, J Am Stat Assoc 1963.
+    """
+    cases = len(distances)
+    if count < 1 or least < 1:
+        raise ValueError(f"count and least must be 1 or more, got {count}, {least}")
+    whole = [list(range(cases))]
+    if count == 1 or cases < 2 * least:
+        return whole
+    tree = linkage(squareform(distances, checks=False), "ward")
+    best = whole
+    for cut in range(2, cases + 1):
+        found = fcluster(tree, cut, "maxclust")
+        groups = [list(np.flatnonzero(found == group)) for group in np.unique(found)]
+        large = [group for group in groups if len(group) >= least]
+        if len(large) > len(best):
+            best = large
+        if len(best) >= count:
+            break
+    return _joined(distances, best)
+
+
+def likeness(
+    image: Image,
+    common: Image,
+    templates: Sequence[Image],
+    settings: TemplateSettings = TemplateSettings(),  # noqa: B008 (frozen)
+) -> list[float]:
+    """Correlation of a case with each template of a library, after one affine registration; the closest has the most.
+
+    Parameters
+    ----------
+    image
+        The case, intensities of about 0 to 1.
+    common
+        The template of all cases, of which the templates were made: they lie in its frame.
+    templates
+        On the grid of `common`, all on one device.
+    settings
+        Freedom and similarity of the registration; contrast.
+
+    Raises
+    ------
+    ValueError
+        If the case could not be brought there.
+
+    References
+    ----------
+    Wang and Zhang, Atlas propagation through template selection, MICCAI 2018.
+    """
+    placement = place(common, image, None, _AFFINE, settings)
+    many = settings.contrast == "many"
+    return [
+        correlation(template, turned(image, placement, template) if many else image, placement)
+        for template in templates
+    ]
+
+
+def _velocity_mm(placement: Placement) -> NDArray[np.float64]:
+    """`(n, *nodes)`; zero without a velocity."""
+    nodes, n = placement.nodes, placement.grid.ndim
+    if placement.velocity_vox is None:
+        return np.zeros((n, *[1] * n))
+    velocity = placement.velocity_vox.double().cpu().numpy()
+    return np.asarray(np.einsum("cd,d...->c...", nodes.ras_from_voxel[:n, :n], velocity))
+
+
+def _joined(distances: NDArray[np.float64], groups: list[list[int]]) -> list[list[int]]:
+    """The groups, with cases that are in none among those that are nearest to them."""
+    joined = [list(map(int, group)) for group in groups]
+    for case in sorted(set(range(len(distances))) - {case for group in groups for case in group}):
+        nearest = min(range(len(groups)), key=lambda index: distances[case, groups[index]].mean())
+        joined[nearest].append(case)
+    return sorted(sorted(group) for group in joined)
