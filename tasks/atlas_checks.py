@@ -87,11 +87,17 @@ def check_route(study: "Study") -> None:
     CallError
         If fewer than two atlases are named.
     SettingsError
-        If label maps are named.
+        If label maps are named, or several templates are asked for that are affine means.
     """
     atlases = study.call.atlases
     if len(atlases) < 2:
         raise CallError(f"the route template needs two atlases or more, got {len(atlases)}; take the route direct")
+    template = study.call.settings.template
+    require(
+        template.count == 1 or template.iterations > 0,
+        f"template.count = {template.count} needs template.iterations of 1 or more, got 0: atlases are grouped by how "
+        "they are bent",
+    )
     labels = study.call.settings.register_.labels
     require(labels is None, f"register.labels = {str(labels)!r} is wrong: no labels drive the route template")
 

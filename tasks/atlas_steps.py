@@ -215,12 +215,12 @@ def reference_jobs(study: Study, group: Group) -> list[ReferenceJob]:
     images = _images(study, group)
     if len(images) < 2:
         return []
-    return [_of_stage(ReferenceJob, f"{group.name}-reference")(COHORT, study.call.output, "cpu", images)]
+    return [of_stage(ReferenceJob, f"{group.name}-reference")(COHORT, study.call.output, "cpu", images)]
 
 
 def place_jobs(study: Study, group: Group, step: Step) -> list[PlaceJob]:
     """A job for each sound case, unless the template is finished or could not be begun."""
-    fixed, shape = _fixed(study, group, step), None
+    fixed, shape = fixed_of(study, group, step), None
     if fixed is None:
         return []
     images, before = _images(study, group), {}
@@ -233,7 +233,7 @@ def place_jobs(study: Study, group: Group, step: Step) -> list[PlaceJob]:
         before = _placements(study, group, step.number - 1)
     settings, model = study.call.settings.template, study.call.settings.register_.model
     learned = settings.engine != "svf" and not step.is_affine and model is not None
-    kind = _of_stage(PlaceJob, stage_name("place", group.name, step.number))
+    kind = of_stage(PlaceJob, stage_name("place", group.name, step.number))
     return [
         kind(
             case,
@@ -255,12 +255,12 @@ def place_jobs(study: Study, group: Group, step: Step) -> list[PlaceJob]:
 
 def mean_jobs(study: Study, group: Group, step: Step) -> list[MeanJob]:
     """The one job, if cases were placed in this step."""
-    fixed = _fixed(study, group, step)
+    fixed = fixed_of(study, group, step)
     placements = _placements(study, group, step.number)
     if fixed is None or len(placements) < 2:
         return []
     images = {name: image for name, image in _images(study, group).items() if name in placements}
-    kind = _of_stage(MeanJob, stage_name("mean", group.name, step.number))
+    kind = of_stage(MeanJob, stage_name("mean", group.name, step.number))
     settings = study.call.settings.template
     return [
         kind(COHORT, study.call.output, study.device, images, placements, fixed, step, group.name, settings=settings)
@@ -281,7 +281,7 @@ def last_step(study: Study, group: Group) -> Step | None:
     return done[-1] if done else None
 
 
-def _fixed(study: Study, group: Group, step: Step) -> Artifact | None:
+def fixed_of(study: Study, group: Group, step: Step) -> Artifact | None:
     """Onto what the cases are brought in a step; None if the template is finished before, or there is none."""
     if step.number == 0:
         record = study.record(f"{group.name}-reference", COHORT)
@@ -333,6 +333,6 @@ def placed(placement: Path, shape: Path) -> Placement:
 
 
 @cache
-def _of_stage(kind: type[J], stage: str) -> type[J]:
+def of_stage(kind: type[J], stage: str) -> type[J]:
     """The kind of job under the name of one stage: its records lie beside those of the other steps."""
     return type(kind.__name__, (kind,), {"stage": stage})

@@ -29,12 +29,13 @@ from tasks.calibrate import leave_one_out, selector_of
 from tasks.components import option_of
 from tasks.correction import correction_notes, correction_of
 from tasks.job import COHORT
+from tasks.library import library_notes
 from tasks.options import TASK_OPTIONS
 from tasks.recipe import load_recipe
 from tasks.report_joint import joint_case, joint_components, joint_notes, joint_report
 from tasks.settings import FewShotSettings
 from tasks.study import Study
-from tasks.summary import flags_of, status_of, structure_name, write_tables
+from tasks.summary import flags_of, status_of, structure_name, template_of, write_tables
 
 PACKAGES = ("torch", "numpy", "nibabel", "SimpleITK", "prefect")
 
@@ -61,6 +62,7 @@ def report_of(study: Study) -> Report:
         components=(
             *_components(settings),
             *(["template-route"] if study.through_template else []),
+            *(["template-library"] if study.has_library else []),
             *(["correction"] if correction_of(study) else []),
             *joint_components(study),
         ),
@@ -119,6 +121,7 @@ def _case(study: Study, case: str, role: str) -> CaseReport:
         flags=tuple(flags_of(study, case)),
         rows=_structures(study, case, role),
         figures=_figures(study, case),
+        template=template_of(study, case) or "",
         **_fusion(study, case, role),
         **joint_case(study, case, role),
     )
@@ -214,6 +217,7 @@ def _notes(study: Study) -> tuple[str, ...]:
     notes += (*correction_notes(study), *joint_notes(study))
     if study.call.settings.register_.labels is not None:
         notes.append("Predicted label maps drove the registrations beside the images; they score nothing.")
+    notes += library_notes(study)
     if study.calibrates:
         notes += selector_of(study).flags
     if study.truth is None:

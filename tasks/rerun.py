@@ -17,11 +17,12 @@ from tasks.fuse import fuse_jobs, keep_jobs
 from tasks.job import Job
 from tasks.judge import judge_jobs
 from tasks.learn import learn_jobs
+from tasks.library import group_of_atlases, library_stages
 from tasks.nnunet_stages import nnunet_stages
 from tasks.preprocess import preprocess_jobs
 from tasks.register import register_jobs
 from tasks.report import write_report
-from tasks.route import group_of_atlases, route_jobs
+from tasks.route import route_jobs
 from tasks.segment import segment_jobs
 from tasks.study import Study, read_study
 from tasks.summary import Summary, summary_of
@@ -149,7 +150,7 @@ def _fused(study: Study) -> Stages:
     if not study.through_template:
         return _FUSED
     at = [name for name, _ in _FUSED].index("register")
-    steps = [(name, jobs) for name, _, jobs in steps_of(study, group_of_atlases(study))]
+    steps = [(name, jobs) for name, _, jobs in (*steps_of(study, group_of_atlases(study)), *library_stages(study))]
     return [*_FUSED[:at], *steps, *_FUSED[at:]]
 
 
@@ -159,7 +160,7 @@ def _idle(study: Study) -> set[str]:
     chooses = atlases.count is not None and atlases.by != "weight"
     aligns = study.alignment == "affine"
     asked_for = {"choose": chooses, "learn": study.learns, "align": aligns}
-    steps = {name for name, _, _ in steps_of(study, group_of_atlases(study))}
+    steps = {name for name, _, _ in (*steps_of(study, group_of_atlases(study)), *library_stages(study))}
     return {
         *steps,
         "template",

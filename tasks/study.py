@@ -162,6 +162,11 @@ class Study:
         return self.registers and self.call.settings.register_.route == "template"
 
     @property
+    def has_library(self) -> bool:
+        """Whether there are several such templates, of which the closest serves a case."""
+        return self.through_template and self.call.settings.template.count > 1
+
+    @property
     def learns(self) -> bool:
         """Whether it is learnt how far each atlas can be trusted on each case."""
         fuse, atlases = self.call.settings.fuse, self.call.settings.atlases

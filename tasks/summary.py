@@ -17,6 +17,8 @@ from tasks.trainings import job_name
 CASE_COLUMNS = ["id", "role", "status", "reason", "predicted_quality", "rule", "flags"]
 JOINT_COLUMNS = ["agreement"]
 """Columns that the table of cases has as well where networks segment."""
+ROUTE_COLUMNS = ["template"]
+"""Columns that it has as well where the closest of several templates serves a case."""
 VOLUME_COLUMNS = ["id", "label", "structure", "volume_mm3", "confidence"]
 ATLAS_COLUMNS = ["id", "atlas", "likeness", "agreement", "trust", "left_out"]
 METRIC_COLUMNS = ["id", "label", "structure", "dice"]
@@ -171,6 +173,14 @@ def flags_of(study: Study, case: str) -> list[str]:
     return remarks
 
 
+def template_of(study: Study, case: str) -> str | None:
+    """Number, from 1, of the template through which atlases came onto a case, where there are several."""
+    is_earlier = not _covered(study, case)
+    record = study.manifest.read("register", case) if is_earlier else study.record("register", case)
+    chosen = None if record is None else record.facts.get("template")
+    return None if chosen is None else str(chosen)
+
+
 def _training(study: Study) -> dict[str, Any]:
     """Where the network is that this run trained or found trained, and how that went."""
     recipe, told = study.joint_recipe or study.recipe, train_joint if study.joint_recipe else train_registration
@@ -210,6 +220,7 @@ def _case_row(study: Study, case: str, role: str, final: Record | None) -> dict[
         "predicted_quality": final.facts["quality"] if final and role != "atlas" else None,
         "rule": _rule(final),
         **({"agreement": _agreement(final)} if study.segments else {}),
+        **({"template": template_of(study, case)} if study.has_library else {}),
         "flags": "; ".join(flags_of(study, case)) or None,
     }
 
@@ -226,8 +237,8 @@ def _agreement(final: Record | None) -> float | None:
 
 
 def _case_columns(study: Study) -> list[str]:
-    joint = JOINT_COLUMNS if study.segments else []
-    return [*CASE_COLUMNS[:-1], *joint, *CASE_COLUMNS[-1:]]
+    more = [*(JOINT_COLUMNS if study.segments else []), *(ROUTE_COLUMNS if study.has_library else [])]
+    return [*CASE_COLUMNS[:-1], *more, *CASE_COLUMNS[-1:]]
 
 
 def _volume_rows(study: Study, case: str, final: Record | None) -> list[dict[str, Any]]:

@@ -1,13 +1,15 @@
 """A library of templates: cases that are bent alike share one, and the closest serves a new case."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 
-from covoxel.atlas.base import Step, TemplateSettings
+from covoxel.atlas.base import Step, Template, TemplateSettings
+from covoxel.atlas.mean import mean_of
 from covoxel.atlas.place import correlation, place, turned
 from covoxel.atlas.placement import Placement
 from covoxel.spatial import Image
@@ -17,6 +19,62 @@ LEAST = 2
 
 _AFFINE = Step(0, -1)
 _DECIMALS = 9
+
+
+@dataclass(frozen=True, eq=False)
+class Branch:
+    """A template of those of many cases that are bent alike.
+
+    Parameters
+    ----------
+    image
+        Mean intensities, on the grid of the template of all cases and in its frame.
+    members
+        Ids of the cases of which it was made.
+    placements
+        Of all cases, members or not: those on the template of all, with what was taken out of its shape.
+    """
+
+    image: Image
+    members: tuple[str, ...]
+    placements: Mapping[str, Placement]
+
+
+def branches(
+    template: Template,
+    images: Mapping[str, Image],
+    count: int,
+    settings: TemplateSettings = TemplateSettings(),  # noqa: B008 (frozen)
+) -> list[Branch]:
+    """Several templates made of one, without a registration more.
+
+    Cases are grouped by how they are bent (`apart_mm`, `clusters`); the mean of each group, in shape and intensity, is
+    a template. It does not depend on the order or the names of the images.
+
+    Parameters
+    ----------
+    template
+        Of all cases, as `build_template` left it.
+    images
+        By id; may read an image when it is asked for.
+    count
+        Templates wanted, 1 or more.
+    settings
+        By which the template was built.
+
+    Returns
+    -------
+    list of Branch
+        Fewer than `count` where so many groups of two cases do not exist.
+    """
+    names, placements = list(template.placements), template.placements
+    step = Step(template.history[-1].number + 1, len(template.history) - settings.affine_rounds)
+    found = []
+    for group in clusters(apart_mm(placements), count):
+        members = tuple(names[index] for index in group)
+        mean = mean_of(members, images, placements, template.image, step, settings)
+        found.append(Branch(mean.image, members, {name: placements[name].after(mean.shape) for name in names}))
+    return found
 
 
 def apart_mm(placements: Mapping[str, Placement]) -> NDArray[np.float64]:

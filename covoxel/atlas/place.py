@@ -11,7 +11,7 @@ from torch import Tensor
 
 from covoxel.atlas.base import Step, TemplateSettings
 from covoxel.atlas.placement import Placement, inside, inverse, steady
-from covoxel.registration import MovingBatch, register
+from covoxel.registration import MovingBatch, register, takes
 from covoxel.registration.alignment import coarse_affine
 from covoxel.registration.descent import NodeVelocity, Schedule, Term, descend_velocity
 from covoxel.spatial import Grid, Image, Transform, sample
@@ -39,6 +39,7 @@ def place(
     step: Step,
     settings: TemplateSettings,
     options: Mapping[str, Any] | None = None,
+    expected: Placement | None = None,
 ) -> Placement:
     """Where an image lies on a template.
 
@@ -54,6 +55,8 @@ def place(
         How.
     options
         Of an engine other than svf, such as its model.
+    expected
+        Whose velocity the image's is likely to be, for svf; only what differs from it is held small.
 
     Raises
     ------
@@ -63,9 +66,9 @@ def place(
     if step.is_affine:
         found = _affine(template, image, before, settings)
     elif settings.engine == "svf":
-        found = _descended(template, image, before, step, settings)
+        found = _descended(template, image, before, step, settings, expected)
     else:
-        found = _of_engine(template, image, settings, options or {})
+        found = _of_engine(template, image, before, settings, options or {})
     alike = turned(image, found, template) if settings.contrast == "many" else image
     return replace(found, similarity=correlation(template, alike, found))
 
@@ -124,11 +127,10 @@ def standardised(data: Tensor, seen: Tensor) -> tuple[Tensor, float, float]:
 
 def _affine(template: Image, image: Image, before: Placement | None, settings: TemplateSettings) -> Placement:
     """By the affine engine, which begins where the image is known to lie, or searches."""
-    known = np.eye(template.grid.ndim + 1) if before is None else before.moving_from_template
-    moved = Image(image.data, Grid(image.grid.shape, inverse(known) @ image.grid.ras_from_voxel))
+    known, laid = _laid(template, image, before)
     (rest,) = coarse_affine(
         template,
-        MovingBatch.of([moved], image.data.device),
+        MovingBatch.of([laid], image.data.device),
         freedom=settings.freedom,
         similarity=settings.compared_by,
         search=before is None,
@@ -136,14 +138,23 @@ def _affine(template: Image, image: Image, before: Placement | None, settings: T
     return Placement(template.grid, _sound(steady(known @ rest.moving_from_fixed)))
 
 
+def _laid(template: Image, image: Image, before: Placement | None) -> tuple[NDArray[np.float64], Image]:
+    """The affine part of where an image is known to lie, and the image laid there by its grid, not resampled."""
+    known = np.eye(template.grid.ndim + 1) if before is None else before.moving_from_template
+    return known, Image(image.data, Grid(image.grid.shape, inverse(known) @ image.grid.ras_from_voxel))
+
+
 def _descended(
-    template: Image, image: Image, before: Placement | None, step: Step, settings: TemplateSettings
+    template: Image,
+    image: Image,
+    before: Placement | None,
+    step: Step,
+    settings: TemplateSettings,
+    expected: Placement | None,
 ) -> Placement:
     """By descent on the velocity; the first iteration runs through all levels, the later ones through the finest."""
     matrix = np.eye(template.grid.ndim + 1) if before is None else before.moving_from_template
-    velocity = None
-    if before is not None and before.velocity_vox is not None:
-        velocity = NodeVelocity(before.velocity_vox[None].to(template.data.device), before.cells)
+    velocity, known = (_velocity(placement, template.data.device) for placement in (before, expected))
     schedule = (
         Schedule(settings.first, step_vox=_STEP_VOX, **REGULARISED)
         if velocity is None
@@ -152,7 +163,7 @@ def _descended(
     batch = MovingBatch.of([image], image.data.device)
     terms = [Term.of_intensities(template, batch, settings.compared_by, _RADIUS)]
     with torch.no_grad():
-        found = descend_velocity([Transform(template.grid, matrix)], terms, schedule, velocity)
+        found = descend_velocity([Transform(template.grid, matrix)], terms, schedule, velocity, known)
     if found is None:
         return Placement(template.grid, matrix)
     values = found.velocity_vox[0].cpu()
@@ -161,13 +172,28 @@ def _descended(
     return Placement(template.grid, matrix, values, found.cells)
 
 
-def _of_engine(template: Image, image: Image, settings: TemplateSettings, options: Mapping[str, Any]) -> Placement:
-    """By any registration engine; the velocity is the logarithm of its displacement."""
-    (found,) = register(settings.engine, template, [image], device=image.data.device, **options)
+def _velocity(placement: Placement | None, device: torch.device) -> NodeVelocity | None:
+    if placement is None or placement.velocity_vox is None:
+        return None
+    return NodeVelocity(placement.velocity_vox[None].to(device), placement.cells)
+
+
+def _of_engine(
+    template: Image, image: Image, before: Placement | None, settings: TemplateSettings, options: Mapping[str, Any]
+) -> Placement:
+    """By any registration engine, from where the affine rounds have laid the image.
+
+    The velocity is the logarithm of its displacement. A network is given the images as they lie and aligns nothing
+    anew, whatever it was trained with: the affine parts stay centred.
+    """
+    known, laid = _laid(template, image, before)
+    alignment = {"alignment": "none"} if takes(settings.engine, "alignment") else {}
+    (found,) = register(settings.engine, template, [laid], device=image.data.device, **alignment, **options)
+    matrix = _sound(steady(known @ found.moving_from_fixed))
     if found.displacement_mm is None:
-        return Placement(template.grid, _sound(found.moving_from_fixed))
-    displacement_vox = displacement_vox_from_mm(found.displacement_mm[None], template.grid)
-    return Placement(template.grid, found.moving_from_fixed, log(displacement_vox)[0], (1,) * template.grid.ndim)
+        return Placement(template.grid, matrix)
+    displacement_vox = displacement_vox_from_mm(found.displacement_mm[None].cpu(), template.grid)
+    return Placement(template.grid, matrix, log(displacement_vox)[0], (1,) * template.grid.ndim)
 
 
 def _sound(matrix: NDArray[np.float64]) -> NDArray[np.float64]:

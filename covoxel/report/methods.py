@@ -116,6 +116,11 @@ METHODS: dict[str, Method] = {
         "two transforms composed, and a few steps of refinement.",
         ("joshi2004",),
     ),
+    "template-library": Method(
+        "The atlases were grouped by the velocities that bring them onto their common template (Ward's criterion). "
+        "Each group has a template of its own; a case went through the one that it is most like after an affine map.",
+        ("wang2018",),
+    ),
     "nnunet": Method(
         "nnU-Net was trained on the labels of the atlases and on fused labels, weighted by the confidence in them.",
         ("isensee2021",),

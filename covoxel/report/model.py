@@ -95,6 +95,8 @@ class CaseReport:
         Dice of the networks' label maps with the fused one, 0 to 1, mean over structures and networks.
     spread
         Disagreement, 0 to 1, of the views of the image that a network saw.
+    template
+        Which of several templates served the case; empty where there is one or none.
     """
 
     id: str
@@ -117,6 +119,7 @@ class CaseReport:
     predicted_by_candidate: Mapping[str, float] = field(default_factory=dict)
     agreement: float | None = None
     spread: float | None = None
+    template: str = ""
 
 
 @dataclass(frozen=True)

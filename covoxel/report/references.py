@@ -250,6 +250,15 @@ REFERENCES: dict[str, Reference] = {
             "10.1109/TMI.2019.2897538",
         ),
         _article(
+            "wang2018",
+            "Wang, Hongzhi and Zhang, Rui",
+            "Atlas propagation through template selection",
+            "MICCAI",
+            2018,
+            "LNCS 11070:chapter 80",
+            "10.1007/978-3-030-00928-1_80",
+        ),
+        _article(
             "joshi2004",
             "Joshi, S. and Davis, Brad and Jomier, Matthieu and Gerig, Guido",
             "Unbiased diffeomorphic atlas construction for computational anatomy",

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from covoxel.io import read_image, read_labels, read_table, read_transform
+from covoxel.io import read_image, read_labels, read_table, read_transform, write_image
 from covoxel.manifest import Manifest
 from covoxel.spatial import Image, resample
 
@@ -132,3 +133,39 @@ def test_atlases_come_onto_cases_through_their_template_by_one_registration_each
         "--route must be one of direct, template, got 'scenic'"
         in invoke(*call[:2], "scenic", *call[3:], "--atlases", "c1")[2]
     )
+
+
+def test_the_closest_of_several_templates_serves_each_case(
+    invoke: Invoke, make_cohort: MakeCohort, tmp_path: Path
+) -> None:
+    cohort, output, settings = make_cohort(cases=6, labelled=4), tmp_path / "out", tmp_path / "route.yaml"
+    for number in (2, 4, 6):  # half of one structure is missing, which no affine map makes good
+        path = cohort / "images" / f"c{number}.nii.gz"
+        image, labels = read_image(path), read_labels(tmp_path / "cohort-truth" / path.name)
+        upper = (
+            image.grid.to_ras(np.stack(np.meshgrid(*map(np.arange, image.grid.shape), indexing="ij"), -1))[..., 2] > 0
+        )
+        image.data[(labels.data == 17) & torch.tensor(upper)] = 0
+        write_image(path, image)
+    settings.write_text("template: {iterations: 1, count: 2}\nfuse: {rule: majority}\nreport: {figures: 0}\n")
+    call = ["few-shot", "--route", "template", "--cohort", cohort, "--output", output, "--settings", settings]
+    status, _, wrong = invoke(*call, "--atlases", "c1,c2,c3,c4")
+    assert status == 0, wrong
+    manifest = Manifest(output)
+    groups = manifest.read("atlases-library", "@cohort")
+    assert groups is not None
+    assert sorted(map(sorted, groups.facts["templates"])) == [["c1", "c3"], ["c2", "c4"]]
+    rows = {row["id"]: row for row in read_table(output / "cases.tsv").to_dict("records")}
+    for case, like in (("c5", "c1"), ("c6", "c2")):
+        record = manifest.read("register", case)
+        assert record is not None
+        assert record.facts["registrations"] == 1
+        assert set(record.facts["transforms"]) == {"c1", "c2", "c3", "c4"}
+        assert like in groups.facts["templates"][record.facts["template"] - 1]
+        assert int(rows[case]["template"]) == record.facts["template"]
+    assert "closest to it of 2 templates" in (output / "report" / "index.html").read_text()
+    assert "register: 2 cases, 2 done before" in invoke(*call, "--atlases", "c1,c2,c3,c4")[2]
+    settings.write_text("template: {iterations: 0, count: 2}\n")
+    status, _, wrong = invoke(*call, "--atlases", "c1,c2,c3,c4")
+    assert status == 2
+    assert "template.count = 2 needs template.iterations of 1 or more" in wrong

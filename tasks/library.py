@@ -1,0 +1,196 @@
+"""Library: several templates made of the one that the atlases share, each of those that are bent alike."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from prefect import Task, task
+
+from covoxel.atlas import Step, read_placement
+from covoxel.atlas.library import apart_mm, clusters
+from tasks.atlas_steps import (
+    CODE,
+    Group,
+    MeanJob,
+    Read,
+    fixed_of,
+    last_step,
+    mean,
+    note_left_out,
+    of_stage,
+    placements_of,
+    stage_name,
+)
+from tasks.job import COHORT, Artifact, Job, Made, number, work
+from tasks.options import TASK_OPTIONS
+from tasks.study import Study
+
+GROUP = "atlases"
+"""The group of all atlases of a few-shot run."""
+
+STAGE = f"{GROUP}-library"
+
+
+@dataclass(frozen=True)
+class LibraryJob(Job):
+    """Atlases on the template that they share, to be grouped.
+
+    Parameters
+    ----------
+    placements
+        Where each lies, by id, in an order that depends on their content alone.
+    count
+        Groups wanted.
+    """
+
+    stage = STAGE
+    code = (*CODE, "tasks.library")
+
+    placements: Mapping[str, Artifact]
+    count: int
+
+    def inputs(self) -> Mapping[str, str]:
+        """SHA-256 of everything that is read, by name."""
+        return {name: file.sha256 for name, file in self.placements.items()}
+
+    def parameters(self) -> Mapping[str, Any]:
+        """What else the result depends on."""
+        return {"count": self.count}
+
+
+@task(task_run_name="groups of the atlases", **TASK_OPTIONS)
+@work
+def library(job: LibraryJob) -> Made:
+    """Group the atlases by how they are bent; the facts name those of each template."""
+    placements = Read(job.placements, read_placement)
+    names, distances = list(placements), apart_mm(placements)
+    groups = clusters(distances, job.count)
+    within = [float(distances[np.ix_(group, group)].sum() / (len(group) * (len(group) - 1))) for group in groups]
+    return Made(
+        [],
+        {
+            "templates": [[names[index] for index in group] for group in groups],
+            "apart_mm": number(float(distances.sum() / (len(names) * (len(names) - 1)))),
+            "apart_within_mm": [number(value) for value in within],
+        },
+    )
+
+
+@dataclass(frozen=True)
+class TemplateFiles:
+    """A template of a library.
+
+    Parameters
+    ----------
+    image, shape
+        The template, and what was taken out of its shape: a placement on the shared template, after it, is one on
+        this template. So an atlas of any group comes onto it without a registration.
+    atlases
+        Ids of those of which it was made.
+    """
+
+    image: Artifact
+    shape: Artifact
+    atlases: tuple[str, ...]
+
+
+Stage = tuple[str, Task[[Any], Any], Callable[[Study], Sequence[Job]]]
+
+
+def group_of_atlases(study: Study) -> Group:
+    """The atlases, sound so far, of which the template is made."""
+    return Group(GROUP, tuple(case.id for case in study.cohort.atlases))
+
+
+def library_stages(study: Study) -> list[Stage]:
+    """Stages in which one template becomes several, in turn: name, task, and what finds the jobs; none for one."""
+    if not study.has_library:
+        return []
+    templates = range(study.call.settings.template.count)
+    return [
+        (STAGE, library, library_jobs),
+        *((f"{GROUP}-template-{index + 1}", mean, partial(_mean_jobs, index=index)) for index in templates),
+    ]
+
+
+def library_jobs(study: Study) -> list[LibraryJob]:
+    """The one job, if the atlases have a template."""
+    group = group_of_atlases(study)
+    step = last_step(study, group)
+    if step is None:
+        return []
+    note_left_out(study, group, step.number)
+    placements = {case: file for case, file, _ in placements_of(study, group, step)}
+    return [LibraryJob(COHORT, study.call.output, "cpu", placements, study.call.settings.template.count)]
+
+
+def templates_of(study: Study) -> list[TemplateFiles]:
+    """The templates through which atlases come onto cases, the shared one where there is no other."""
+    group = group_of_atlases(study)
+    step = last_step(study, group)
+    if step is None:
+        return []
+    named = _groups(study)
+    if len(named) < 2:
+        return [_template(study, stage_name("mean", GROUP, step.number), group, step)]
+    groups = [_group(index, atlases) for index, atlases in enumerate(named)]
+    return [
+        _template(study, f"{GROUP}-template-{index + 1}", group, step)
+        for index, group in enumerate(groups)
+        if study.record(f"{GROUP}-template-{index + 1}", COHORT)
+    ]
+
+
+def library_notes(study: Study) -> list[str]:
+    """What a reader should know of the templates, a sentence; nothing where there is one or none."""
+    groups = _groups(study)
+    if not study.has_library or not groups:
+        return []
+    asked = study.call.settings.template.count
+    if len(groups) < 2:
+        return [f"The atlases have one template and not {asked}: too few of them are bent alike."]
+    records = [study.record("register", case.id) for case in study.fixed]
+    served = Counter(record.facts.get("template") for record in records if record)
+    named = "; ".join(
+        f"template {index} of {', '.join(sorted(atlases))}, cases served: {served[index]}"
+        for index, atlases in enumerate(groups, 1)
+    )
+    return [f"Each case went through the closest to it of {len(groups)} templates ({named})."]
+
+
+def _mean_jobs(study: Study, index: int) -> list[MeanJob]:
+    """The mean of the atlases of one group, as they lie on the shared template; none of a group that is not there."""
+    shared, named = group_of_atlases(study), _groups(study)
+    step = last_step(study, shared)
+    if step is None or len(named) < 2 or index >= len(named):
+        return []
+    fixed = fixed_of(study, shared, step)
+    assert fixed is not None, "the shared template was made by its last step"
+    group = _group(index, named[index])
+    found = {case: file for case, file, _ in placements_of(study, shared, step) if case in group.cases}
+    images = {case: study.artifact("preprocess", case, study.layout.preprocessed(case)) for case in found}
+    kind = of_stage(MeanJob, f"{GROUP}-template-{index + 1}")
+    settings = study.call.settings.template
+    return [kind(COHORT, study.call.output, study.device, images, found, fixed, step, group.name, settings=settings)]
+
+
+def _groups(study: Study) -> list[list[str]]:
+    """Ids of the atlases of each template."""
+    record = study.record(STAGE, COHORT)
+    return [] if record is None else list(record.facts["templates"])
+
+
+def _group(index: int, atlases: Sequence[str]) -> Group:
+    return Group(f"{GROUP}-{index + 1}", tuple(atlases))
+
+
+def _template(study: Study, stage: str, group: Group, step: Step) -> TemplateFiles:
+    layout = study.layout
+    return TemplateFiles(
+        study.artifact(stage, COHORT, layout.mean_image(group.name, step.number)),
+        study.artifact(stage, COHORT, layout.mean_shape(group.name, step.number)),
+        group.cases,
+    )
