@@ -153,7 +153,11 @@ class NodeVelocity:
 
 
 def descend_velocity(
-    start: Sequence[Transform], terms: Sequence[Term], schedule: Schedule, velocity: NodeVelocity | None = None
+    start: Sequence[Transform],
+    terms: Sequence[Term],
+    schedule: Schedule,
+    velocity: NodeVelocity | None = None,
+    expected: NodeVelocity | None = None,
 ) -> NodeVelocity | None:
     """Velocity of the diffeomorphism of `deform`.
 
@@ -164,6 +168,9 @@ def descend_velocity(
     velocity
         Where the descent begins; zero by default. Its cells must be no larger than those of the first level of the
         schedule, as they are if it comes from here and the schedule has two levels at most.
+    expected
+        What the velocity is likely to be: only what differs from it is smoothed after each step, and so it is not
+        drawn towards zero. Zero by default; its cells as those of `velocity`.
 
     Returns
     -------
@@ -184,8 +191,11 @@ def descend_velocity(
             values = terms[0].fixed.new_zeros(len(start), grid.ndim, *nodes.shape)
         else:
             values = refine_field(velocity.velocity_vox, velocity.cells, cells, nodes.shape)
+        known = None
+        if expected is not None:
+            known = refine_field(expected.velocity_vox, expected.cells, cells, nodes.shape)
         force = _LevelForce(place, terms, factors, ratios, base * 2**power)
-        velocity = NodeVelocity(_ascend(force, values, pace, nodes), cells)
+        velocity = NodeVelocity(_ascend(force, values, pace, nodes, known), cells)
     return velocity
 
 
@@ -259,8 +269,10 @@ def _pull(moved: Tensor, loss: MovedLoss, weight: float) -> Tensor:
     return reduce(torch.add, (image_gradient(channel).mul_(pull) for channel, pull in channels))
 
 
-def _ascend(force: Callable[[Tensor], Tensor], velocity: Tensor, pace: _Pace, nodes: Grid) -> Tensor:
-    """Smoothed steps of one level; each axis is paid by its spacing."""
+def _ascend(
+    force: Callable[[Tensor], Tensor], velocity: Tensor, pace: _Pace, nodes: Grid, expected: Tensor | None = None
+) -> Tensor:
+    """Smoothed steps of one level; each axis is paid by its spacing; what is expected is not smoothed."""
     isotropic = [float(s) for s in nodes.spacing_mm.min() / nodes.spacing_mm]
     update = torch.zeros_like(velocity)
     metric = velocity.new_tensor(isotropic).view(1, -1, *[1] * (velocity.ndim - 2)) ** 2
@@ -272,7 +284,10 @@ def _ascend(force: Callable[[Tensor], Tensor], velocity: Tensor, pace: _Pace, no
         direction = gaussian(force(velocity), update_sigma).mul_(metric)
         longest = direction.square().sum(1, keepdim=True).amax(axes, keepdim=True).sqrt()
         update = update.mul_(pace.momentum).add_(direction.mul_(pace.step_vox / (longest + 1e-12)))
-        velocity = smooth(velocity + update, velocity_sigma)
+        if expected is None:
+            velocity = smooth(velocity + update, velocity_sigma)
+        else:
+            velocity = smooth(velocity + update - expected, velocity_sigma) + expected
     return velocity
 
 

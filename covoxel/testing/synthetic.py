@@ -233,7 +233,7 @@ class LocalChange:
     Parameters
     ----------
     centre_ras
-        Centre of the ball, `(3,)` mm, in the subject's space.
+        Centre of the ball, `(n,)` mm, in the subject's space.
     radius_mm
         Radius of the ball at the first visit.
     reach_mm
@@ -247,7 +247,7 @@ class LocalChange:
         If the change is so large that space would fold between the ball and `reach_mm`.
     """
 
-    centre_ras: tuple[float, float, float]
+    centre_ras: tuple[float, ...]
     radius_mm: float
     reach_mm: float
     factor: float
@@ -262,10 +262,10 @@ class LocalChange:
     @property
     def radius_now_mm(self) -> float:
         """Radius of the ball now."""
-        return float(self.radius_mm * self.factor ** (1 / 3))
+        return float(self.radius_mm * self.factor ** (1 / len(self.centre_ras)))
 
     def then_from_now(self, points_ras: ArrayLike) -> Float:
-        """Where points `(m, 3)` of the subject now, RAS+ mm, were at the first visit."""
+        """Where points `(m, n)` of the subject now, RAS+ mm, were at the first visit."""
         away = np.asarray(points_ras, dtype=np.float64) - self.centre_ras
         radius = np.linalg.norm(away, axis=1, keepdims=True)
         stretch: Float = np.divide(self._radius_then(radius), radius, out=np.ones_like(radius), where=radius > 0)
@@ -275,7 +275,7 @@ class LocalChange:
         """Inside the ball the radius is scaled; from there the shift fades to 0 at `reach_mm` by a smooth step."""
         t = np.clip((radius - self.radius_now_mm) / (self.reach_mm - self.radius_now_mm), 0, 1)
         fade = 1 - t**3 * (10 - 15 * t + 6 * t**2)
-        scaling: Float = 1 + (self.factor ** (-1 / 3) - 1) * fade
+        scaling: Float = 1 + (self.factor ** (-1 / len(self.centre_ras)) - 1) * fade
         return radius * scaling
 
 
