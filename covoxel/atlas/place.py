@@ -187,8 +187,10 @@ def _of_engine(
     anew, whatever it was trained with: the affine parts stay centred.
     """
     known, laid = _laid(template, image, before)
-    alignment = {"alignment": "none"} if takes(settings.engine, "alignment") else {}
-    (found,) = register(settings.engine, template, [laid], device=image.data.device, **alignment, **options)
+    given: dict[str, Any] = dict(options)
+    if takes(settings.engine, "alignment"):
+        given["alignment"] = "none"
+    (found,) = register(settings.engine, template, [laid], device=image.data.device, **given)
     matrix = _sound(steady(known @ found.moving_from_fixed))
     if found.displacement_mm is None:
         return Placement(template.grid, matrix)

@@ -47,8 +47,7 @@ def test_a_network_bends_an_image_from_where_the_affine_rounds_have_laid_it(alig
     np.testing.assert_allclose(found.moving_from_template, known, atol=1e-9)
     shift_mm = found.transform().displacement_mm
     assert shift_mm is not None
-    middle = tuple(side // 2 for side in template.grid.shape)
-    np.testing.assert_allclose(shift_mm[(slice(None), *middle)], (1.0, -2.2, 0.6), atol=1e-4)
+    np.testing.assert_allclose(shift_mm[:, 9, 8, 7].numpy(), [1.0, -2.2, 0.6], atol=1e-4)
 
 
 def test_a_template_by_a_network_that_says_nothing_is_the_affine_mean() -> None:
