@@ -85,6 +85,20 @@ class RegisterSettings(_Stage):
         return self.model_dump(mode="json", exclude={"model", "labels", "route", "refine"})
 
 
+class ConditionalSettings(_Stage):
+    """A template as a function of what is known of people, for build-atlas."""
+
+    by: list[str] = Field([], description="columns of participants.tsv: age, sex, group …; none: one template for all")
+    at: dict[str, list[float | str]] = Field(
+        {}, description="values for which templates are written, by column; none: ends and middle, or each level"
+    )
+    participants: File | None = Field(
+        None, description="that table: participant_id, …; null: the one beside the cohort"
+    )
+    degree: int = Field(1, ge=1, le=3, description="of the curve over a number: 1 straight, 2 or 3 bent")
+    rounds: int = Field(2, ge=0, le=20, description="registrations of every case with regard to what is known of it")
+
+
 class TemplateSettings(_Stage):
     """How a template is built: by build-atlas, and of the atlases where they come by the route template."""
 
@@ -100,11 +114,11 @@ class TemplateSettings(_Stage):
     count: int = Field(
         1, ge=1, le=64, description="for the route template: templates of the atlases; a case goes to the closest"
     )
-    again: int = Field(0, ge=0, le=10, description="registrations of its own atlases to each of several templates")
+    conditional: ConditionalSettings = ConditionalSettings()
 
     def building(self) -> dict[str, Any]:
         """What decides one template, as plain data."""
-        return self.model_dump(mode="json", exclude={"count", "again"})
+        return self.model_dump(mode="json", exclude={"count", "again", "conditional"})
 
 
 class AtlasSettings(_Stage):
