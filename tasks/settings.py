@@ -118,7 +118,7 @@ class TemplateSettings(_Stage):
 
     def building(self) -> dict[str, Any]:
         """What decides one template, as plain data."""
-        return self.model_dump(mode="json", exclude={"count", "again", "conditional"})
+        return self.model_dump(mode="json", exclude={"count", "conditional"})
 
 
 class AtlasSettings(_Stage):
