@@ -9,7 +9,9 @@ import typer
 from flows.commands import deploying, run_call, run_demo, run_stage, say, show_status
 from flows.options import (
     GO_ON,
+    At,
     Atlases,
+    By,
     Cases,
     Cohort,
     Correct,
@@ -20,6 +22,7 @@ from flows.options import (
     LastCohort,
     OfRun,
     Output,
+    Participants,
     Route,
     Rule,
     Segmenter,
@@ -114,6 +117,9 @@ def build_atlas(
         str | None,
         typer.Option(metavar="ID,ID,…", help="Cases whose labels make the label probabilities; may be left out."),
     ] = None,
+    by: By = None,
+    at: At = None,
+    participants: Participants = None,
     settings: Settings = None,
     cases: Cases = None,
     device: Device = "auto",
@@ -124,9 +130,13 @@ def build_atlas(
     It is left in `OUTPUT/atlas`; the section `template` of the settings says how it is built. A case whose
     registration does not converge is left out and named. Killed, it goes on where it was.
 
+    With `--by` it becomes a function of age, sex or whatever else `participants.tsv` says of people; templates for the
+    values of `--at`, and how volumes follow them, are left in `OUTPUT/atlas/conditional`.
+
     Example: `python -m flows build-atlas --cohort data/hippocampus --atlases h_001,h_002,h_003 --output out`
     """
     asked = _asked(cohort, atlases, output, cases, device, workers) | {"builds_atlas": True}
+    asked |= {"by": by, "at": at or [], "participants": participants}
     raise typer.Exit(run_call("build-atlas", settings, asked))
 
 

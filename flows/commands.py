@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 DONE, OTHER, WRONG_CALL = 0, 1, 2
 REASONS_SHOWN = 20
-ASKED_BESIDE = ("rule", "correct", "route", "segmenter")
+ASKED_BESIDE = ("rule", "correct", "route", "segmenter", "by", "at", "participants")
 """What the command line asks for beside the file of settings."""
 NO_ATLAS_NEEDED = ("preprocess", "build-atlas", "train-registration", "train-joint")
 
@@ -113,7 +113,7 @@ def _run(
     from tasks.settings_file import asked_for, explain, load_settings
 
     settings = defaults if settings_file is None and defaults is not None else load_settings(settings_file)
-    settings = asked_for(settings, **{name: asked.pop(name, None) for name in ASKED_BESIDE})
+    settings = asked_for(settings, **{name: asked.pop(name) for name in ASKED_BESIDE if name in asked})
     try:
         call = Call(settings=settings, **asked)
     except ValidationError as error:

@@ -36,6 +36,14 @@ Route = Annotated[
         "registration a case.",
     ),
 ]
+By = Annotated[
+    str | None, typer.Option(metavar="COLUMN,COLUMN,…", help="Columns of participants.tsv that the template follows.")
+]
+At = Annotated[
+    list[str] | None,
+    typer.Option(metavar="COLUMN=VALUE,…", help="Values for which templates are written; once for each column."),
+]
+Participants = Annotated[Path | None, typer.Option(help="That table; the one beside the cohort without it.")]
 Evaluate = Annotated[Path | None, typer.Option(help="Folder of true labels ID.nii.gz that only scoring reads.")]
 Cases = Annotated[str | None, typer.Option(metavar="ID,ID,…", help="Only these cases; all without it.")]
 Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where to compute.")]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from covoxel.losses.base import SIMILARITIES
 from tasks.call import CallError
+from tasks.conditional_covariates import check_conditional
 from tasks.engine import check_engine
 from tasks.settings import FewShotSettings, SettingsError, require
 
@@ -22,10 +23,11 @@ def check_templates(study: "Study") -> None:
     Raises
     ------
     CallError, SettingsError
-        As for `check_atlas_cases`, `check_route` and `check_template`.
+        As for `check_atlas_cases`, `check_conditional`, `check_route` and `check_template`.
     """
     if study.call.builds_atlas:
         check_atlas_cases(study)
+        check_conditional(study)
     if study.through_template:
         check_route(study)
     if study.call.builds_atlas or study.through_template:

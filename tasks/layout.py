@@ -43,12 +43,24 @@ class Layout:
         """What the step took out of the template's shape."""
         return self._step(group, step) / "shape.npz"
 
+    def effect(self, group: str, step: int) -> Path:
+        """How the template of a group follows covariates, as a step left it."""
+        return self._step(group, step) / "effect.npz"
+
+    def design(self, group: str, step: int) -> Path:
+        """What the numbers of that effect mean."""
+        return self._step(group, step) / "design.json"
+
     def _step(self, group: str, step: int) -> Path:
         return self.output / "work" / "atlas" / group / f"step-{step}"
 
     def atlas(self, name: str) -> Path:
         """A file of the template that was built: `template.nii.gz`, `history.tsv` …."""
         return self.output / "atlas" / name
+
+    def conditional(self, name: str) -> Path:
+        """A file of the template as a function of covariates."""
+        return self.atlas("conditional") / name
 
     def label_probability(self, label: int) -> Path:
         """Probability of a label on the template that was built."""

@@ -2,14 +2,16 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from covoxel.io import read_table
 from data_catalog.schema import nearest
 from tasks.settings import LongitudinalSettings, SettingsError
-from tasks.study import Study
+
+if TYPE_CHECKING:
+    from tasks.study import Study
 
 SUBJECT_COLUMNS = ("participant_id", "subject")
 SESSION_COLUMNS = ("session", "session_id")
@@ -19,8 +21,8 @@ Known = Mapping[tuple[str, str], Mapping[str, Any]]
 """Covariates by subject and session; the session "" stands for all visits of the subject."""
 
 
-def participants_of(study: Study) -> Known:
-    """Covariates that the settings ask for.
+def participants_of(study: "Study") -> Known:
+    """Covariates that the settings of a longitudinal study ask for.
 
     Raises
     ------
@@ -31,8 +33,28 @@ def participants_of(study: Study) -> Known:
     wanted = wanted_columns(settings)
     if not wanted:
         return {}
-    path = settings.participants or _beside(study.call.cohort)
-    table = _table(path, wanted)
+    path = settings.participants or table_beside(study.call.cohort)
+    return read_participants(path, wanted, "longitudinal.covariates or group ask")
+
+
+def read_participants(path: Path, wanted: list[str], asks: str) -> Known:
+    """Covariates of a table.
+
+    Parameters
+    ----------
+    path
+        Of the table.
+    wanted
+        Columns.
+    asks
+        Who asks for them, for errors.
+
+    Raises
+    ------
+    SettingsError
+        If it cannot be read, lacks a column or has a row twice.
+    """
+    table = _table(path, wanted, asks)
     who = next((name for name in SUBJECT_COLUMNS if name in table), None)
     missing = [name for name in wanted if name not in table]
     if who is None or missing:
@@ -60,11 +82,12 @@ def _lookup(known: Known, subject: str, session: str) -> Mapping[str, Any]:
     return next((known[who, when] for who in people for when in times if (who, when) in known), {})
 
 
-def _beside(cohort: Path) -> Path:
+def table_beside(cohort: Path) -> Path:
+    """Where the table of a cohort is looked for."""
     return (cohort if cohort.is_dir() else cohort.parent) / "participants.tsv"
 
 
-def _table(path: Path, wanted: list[str]) -> pd.DataFrame:
+def _table(path: Path, wanted: list[str], asks: str) -> pd.DataFrame:
     try:
         size = path.stat().st_size
         if size > _MOST_BYTES:
@@ -72,8 +95,7 @@ def _table(path: Path, wanted: list[str]) -> pd.DataFrame:
         return read_table(path, text=SUBJECT_COLUMNS + SESSION_COLUMNS)
     except OSError as error:
         raise SettingsError(
-            f"longitudinal.covariates or group ask for {', '.join(wanted)}, and the table {path.name} cannot be read: "
-            f"{error.strerror}"
+            f"{asks} for {', '.join(wanted)}, and the table {path.name} cannot be read: {error.strerror}"
         ) from None
     except ValueError as error:
         raise SettingsError(f"{path.name}: {error}") from None

@@ -4,11 +4,12 @@ from collections.abc import Callable, Sequence
 
 from tasks import longitudinal_stages, train_joint, train_registration
 from tasks.align import align_jobs
-from tasks.atlas import CARRY, STAGE, atlas_jobs, atlas_summary, carry_jobs, group_of, steps_of, write_cases
+from tasks.atlas import CARRY, STAGE, atlas_jobs, carry_jobs, group_of, steps_of
 from tasks.calibrate import calibrate_jobs
 from tasks.call import Call, CallError
 from tasks.check import check_jobs, set_aside
 from tasks.choose import choose_jobs
+from tasks.conditional import conditional_stages, finish_atlas
 from tasks.correct import correct_jobs
 from tasks.decide import decide_jobs
 from tasks.evaluate import evaluate_jobs
@@ -92,8 +93,7 @@ def finish_if_done(study: Study, verb: str) -> Summary | None:
     if verb not in _LAST_STAGE:
         write_report.fn(done)
     if done.call.builds_atlas:
-        write_cases(done)
-        return atlas_summary(done)
+        return finish_atlas(done)
     return summary_of(done)
 
 
@@ -133,7 +133,8 @@ def _stages(study: Study) -> Stages:
         return [(stage, jobs_of) for stage, _, jobs_of in longitudinal_stages.STAGES]
     if study.call.builds_atlas:
         steps = [(name, jobs) for name, _, jobs in steps_of(study, group_of(study))]
-        return [*_PREPARED, *steps, (STAGE, atlas_jobs), (CARRY, carry_jobs)]
+        more = [(name, jobs) for name, _, jobs in conditional_stages(study)]
+        return [*_PREPARED, *steps, (STAGE, atlas_jobs), *more, (CARRY, carry_jobs)]
     fuses = study.registers and bool(study.call.atlases)
     stages = [*_PREPARED, *(_fused(study) if fuses else [])]
     if study.recipe is not None:

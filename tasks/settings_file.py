@@ -1,6 +1,6 @@
 """The one YAML file that settings come from: read, checked, explained, and printed with its defaults."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, get_args
@@ -8,7 +8,7 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from tasks.settings import FewShotSettings, Route, Segmenter, SettingsError
+from tasks.settings import ConditionalSettings, FewShotSettings, Route, Segmenter, SettingsError
 
 MAX_FILE_BYTES = 1_000_000
 
@@ -53,6 +53,9 @@ def asked_for(
     correct: bool | None = None,
     route: str | None = None,
     segmenter: str | None = None,
+    by: str | None = None,
+    at: Sequence[str] = (),
+    participants: Path | None = None,
 ) -> FewShotSettings:
     """The settings with what the command line asks for beside them; None leaves what they say.
 
@@ -61,7 +64,7 @@ def asked_for(
     Raises
     ------
     SettingsError
-        If there is no route or segmenter of that name.
+        If there is no route or segmenter of that name, or values are asked for that are not `column=value,value`.
     """
     for name, value, known in (("route", route, get_args(Route)), ("segmenter", segmenter, get_args(Segmenter))):
         if value is not None and value not in known:
@@ -72,9 +75,28 @@ def asked_for(
         "fuse": fuse,
         "register_": {} if route is None else {"route": route},
         "segment": {} if segmenter is None else {"segmenter": segmenter},
+        "template": _conditional(settings.template.conditional, by, at or (), participants),
     }
     sections = {name: getattr(settings, name).model_copy(update=change) for name, change in changes.items() if change}
     return settings.model_copy(update=sections)
+
+
+def _conditional(
+    settings: ConditionalSettings, by: str | None, at: Sequence[str], participants: Path | None
+) -> dict[str, Any]:
+    """What the command line asks for beside the settings of a conditional template."""
+    change: dict[str, Any] = {} if participants is None else {"participants": participants.expanduser().absolute()}
+    if by is not None:
+        change["by"] = [name.strip() for name in by.split(",") if name.strip()]
+    asked: dict[str, list[float | str]] = {}
+    for text in at:
+        name, _, values = text.partition("=")
+        found = [value.strip() for value in values.split(",") if value.strip()]
+        if not name.strip() or not found:
+            raise SettingsError(f"--at must be COLUMN=VALUE,VALUE,…, such as age=60,70, got {text!r}")
+        asked.setdefault(name.strip(), []).extend(found)
+    change |= {"at": asked} if asked else {}
+    return {"conditional": settings.model_copy(update=change)} if change else {}
 
 
 def explain(error: ValidationError, model: type[BaseModel]) -> str:

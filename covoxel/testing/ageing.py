@@ -15,7 +15,7 @@ from covoxel.testing.synthetic import LocalChange, Variability, smooth_field
 CHANGING, STABLE = 1, 2
 """Labels of the structure that changes and of the one that does not."""
 
-PEOPLE = Variability(warp_mm=1.2, warp_kernel_mm=15.0, scale=0.03, rotation_rad=0.1, offset_mm=4.0)
+PEOPLE = Variability(warp_mm=0.9, warp_kernel_mm=15.0, scale=0.02, rotation_rad=0.1, offset_mm=4.0)
 """How people of one age differ."""
 
 _SIDE_MM = 96.0
@@ -111,7 +111,8 @@ def _draw(
     points = _anatomy_points(grid, rng, v)
     ball = max(_RADII_MM[CHANGING][:n]) + _ROOM_MM
     centre = _CENTRES_MM[CHANGING][:n]
-    points = LocalChange(centre, ball, _REACH * ball, factor).then_from_now(points.reshape(-1, n)).reshape(*shape, n)
+    change = LocalChange(centre, ball, _REACH * ball, factor)
+    points = np.asarray(change.then_from_now(points.reshape(-1, n)), dtype=np.float64).reshape(*shape, n)
     shares = {label: _share(points, _CENTRES_MM[label][:n], _RADII_MM[label][:n]) for label in _CENTRES_MM}
     tissue = _TISSUE + _TEXTURE * texture(points)
     for label, share in shares.items():

@@ -140,7 +140,7 @@ class Design:
 
         Least squares; the weights of a column sum to zero, so that what all cases share has no influence.
         """
-        inverse = np.linalg.pinv(self.matrix(known.values()))
+        inverse: NDArray[np.float64] = np.linalg.pinv(self.matrix(known.values())).astype(np.float64)
         return {case: inverse[:, number] for number, case in enumerate(known)}
 
     def outside(self, values: Mapping[str, Value]) -> str | None:

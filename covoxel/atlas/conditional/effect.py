@@ -1,5 +1,6 @@
 """Effect: how the mean shape of cases follows their covariates, by regression of where they lie on a template."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -48,7 +49,7 @@ class Effect:
         spacing = torch.from_numpy(cell_grid(self.grid, self.cells).spacing_mm).to(self.velocity_vox)
         flat = (self.velocity_vox * spacing.view(-1, *[1] * self.grid.ndim)).flatten(1)
         square = torch.einsum("kv,kl,lv->", flat, moment, flat)
-        return float(square.clamp(min=0) / flat.shape[1] * self.grid.ndim) ** 0.5
+        return math.sqrt(max(0.0, float(square)) / flat.shape[1] * self.grid.ndim)
 
     def minus(self, other: "Effect") -> "Effect":
         """Difference of two effects on one template."""
