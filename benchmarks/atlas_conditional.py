@@ -40,21 +40,22 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", type=int, default=32, help="people in 2-D (default 32)")
-    parser.add_argument("--cases-3d", type=int, default=24, help="people in 3-D; 0: none (default 24)")
-    parser.add_argument("--seeds", type=int, default=3, help="cohorts in 2-D (default 3)")
+    parser.add_argument("--cases-3d", type=int, default=20, help="people in 3-D; 0: none (default 20)")
+    parser.add_argument("--seeds", type=int, default=3, help="cohorts in 2-D; 0: none (default 3)")
     parser.add_argument("--rate", type=float, default=-1.0, help="percent a year (default -1)")
     parser.add_argument("--picture", type=Path, help="PNG file for the picture of the first cohort")
     options = common.arguments(parser, argv)
     use_threads(1)
     torch.set_num_threads(1)
     common.describe_run(seed=options.seed, processes=1, threads=1)
-    flat, deep = (80, 80), (40, 40, 40)
+    flat, deep = (80, 80), (36, 36, 36)
     seeds = range(options.seed, options.seed + options.seeds)
     rows = [
         row_of(options.cases, flat, options.rate, seed, options.picture if seed == options.seed else None)
         for seed in seeds
     ]
-    rows.append(row_of(options.cases, flat, 0.0, options.seed + options.seeds))
+    if options.seeds:
+        rows.append(row_of(options.cases, flat, 0.0, options.seed + options.seeds))
     if options.cases_3d:
         rows.append(row_of(options.cases_3d, deep, options.rate, options.seed))
     common.finish(rows, bars_of(rows), options.output, NOTES)
@@ -71,9 +72,10 @@ def bars_of(rows: Sequence[Mapping[str, Any]]) -> list[Bar]:
         bars.append(Bar(f"{name}: found, of what is in these people", row["ratio"], LEAST, True))
         bars.append(Bar(f"{name}: found, of what is in these people", row["ratio"], MOST, False))
     flat = [row for row in rows if row["built_in"] and row["dimensions"] == 2]
-    mean = float(np.mean([row["found"] / row["built_in"] for row in flat]))
-    bars.append(Bar("2-D, mean over seeds: found, of what was built in", mean, LEAST, True))
-    bars.append(Bar("2-D, mean over seeds: found, of what was built in", mean, MOST, False))
+    if flat:
+        mean = float(np.mean([row["found"] / row["built_in"] for row in flat]))
+        bars.append(Bar("2-D, mean over seeds: found, of what was built in", mean, LEAST, True))
+        bars.append(Bar("2-D, mean over seeds: found, of what was built in", mean, MOST, False))
     return bars
 
 

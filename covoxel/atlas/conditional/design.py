@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Self
 
 import numpy as np
@@ -98,7 +99,7 @@ class Design:
         for name in covariates:
             values = [row[name] for row in known.values()]
             _check_varies(name, values)
-            if all(isinstance(value, float) for value in values):
+            if all(_is_number(value) for value in values):
                 numbers = np.asarray(values, dtype=np.float64)
                 scales[name] = Scale(*map(float, (numbers.mean(), numbers.std(), numbers.min(), numbers.max())))
                 columns += _powers(name, (numbers - scales[name].mean) / scales[name].spread, degree)
@@ -154,7 +155,7 @@ class Design:
         bent = any(column.power > 1 for column in self.columns)
         for name, scale in self.scales.items():
             value = values.get(name, scale.mean)
-            assert isinstance(value, float)
+            assert not isinstance(value, str)
             if scale.low <= value <= scale.high:
                 continue
             room = 0.0 if bent else _REACH * (scale.high - scale.low)
@@ -179,16 +180,20 @@ class Design:
                 raise CovariateError(f"{name} = {value} is not known; {name} is one of {', '.join(self.levels[name])}")
         elif name not in self.scales:
             raise CovariateError(f"{name} is no covariate of this template; it has {', '.join(self.covariates)}")
-        elif not isinstance(value, float) or not np.isfinite(value):
+        elif isinstance(value, str) or not _is_number(value) or not np.isfinite(value):
             raise CovariateError(f"{name} must be a number, got {value!r}")
+
+
+def _is_number(value: Value) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def _check_varies(name: str, values: Sequence[Value]) -> None:
     text = sorted({value for value in values if isinstance(value, str)})
-    if text and any(isinstance(value, float) for value in values):
+    if text and len(text) < len(set(values)):
         raise CovariateError(f"{name} must be a number for all cases or for none, got {text[0]!r} among numbers")
     if len(set(values)) < 2:
-        same = f"the same ({values[0]})" if values else "unknown"
+        same = f"the same ({values[0] if isinstance(values[0], str) else f'{values[0]:g}'})" if values else "unknown"
         raise CovariateError(f"{name} is {same} for all cases; it cannot condition a template")
 
 

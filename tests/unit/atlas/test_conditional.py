@@ -55,7 +55,7 @@ def test_a_design_is_zero_in_the_middle_and_what_all_share_has_no_influence() ->
 @pytest.mark.parametrize(
     ("changes", "covariates", "rule"),
     [
-        ({"age": 70.0}, ["age"], r"age is the same \(70.0\) for all cases"),
+        ({"age": 70.0}, ["age"], r"age is the same \(70\) for all cases"),
         ({"sex": "M"}, ["age", "sex"], r"sex is the same \(M\) for all cases"),
         ({"age": "old"}, ["age"], "age must be a number for all cases or for none, got 'old' among numbers"),
         ({"sex": "X"}, ["sex"], "sex = X has one case only"),
