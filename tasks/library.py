@@ -10,17 +10,21 @@ import numpy as np
 from prefect import Task, task
 
 from covoxel.atlas import Step, read_placement
-from covoxel.atlas.library import apart_mm, clusters
+from covoxel.atlas.library import apart_mm, clusters, usual_likeness
+from covoxel.io import read_image
+from tasks import settings as of_user
 from tasks.atlas_steps import (
     CODE,
     Group,
     MeanJob,
     Read,
+    core_settings,
     fixed_of,
     last_step,
     mean,
     note_left_out,
     of_stage,
+    placed,
     placements_of,
     stage_name,
 )
@@ -31,7 +35,7 @@ from tasks.study import Study
 GROUP = "atlases"
 """The group of all atlases of a few-shot run."""
 
-STAGE = f"{GROUP}-library"
+STAGE, USUAL = f"{GROUP}-library", f"{GROUP}-likeness"
 
 
 @dataclass(frozen=True)
@@ -97,6 +101,53 @@ class TemplateFiles:
     atlases: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class UsualJob(Job):
+    """Templates, and the atlases that are to be compared with all of them.
+
+    Parameters
+    ----------
+    images, placements
+        Preprocessed images, and where each lay on the shared template onto which it was brought last, by id.
+    shape
+        What was then taken out of that template's shape.
+    templates
+        Those there are.
+    settings
+        By which they were built.
+    """
+
+    stage = USUAL
+    code = (*CODE, "tasks.library")
+
+    images: Mapping[str, Artifact]
+    placements: Mapping[str, Artifact]
+    shape: Artifact
+    templates: Sequence[TemplateFiles]
+    settings: of_user.TemplateSettings
+
+    def inputs(self) -> Mapping[str, str]:
+        """SHA-256 of everything that is read, by name."""
+        images = {f"image.{name}": file.sha256 for name, file in self.images.items()}
+        placements = {f"placement.{name}": file.sha256 for name, file in self.placements.items()}
+        templates = {f"template.{index}": each.image.sha256 for index, each in enumerate(self.templates, 1)}
+        return {"shape": self.shape.sha256, **images, **placements, **templates}
+
+    def parameters(self) -> Mapping[str, Any]:
+        """What else the result depends on."""
+        return self.settings.model_dump(mode="json", include={"contrast"})
+
+
+@task(task_run_name="how like the templates the atlases are", **TASK_OPTIONS)
+@work
+def usual(job: UsualJob) -> Made:
+    """Compare all atlases with all templates; the facts have the mean correlation with each."""
+    images = Read(job.images, read_image)
+    placements = Read(job.placements, lambda path: placed(path, job.shape.path))
+    templates = [read_image(template.image.path).to(job.device) for template in job.templates]
+    return Made([], {"likeness": usual_likeness(images, placements, templates, core_settings(job.settings))})
+
+
 Stage = tuple[str, Task[[Any], Any], Callable[[Study], Sequence[Job]]]
 
 
@@ -113,6 +164,7 @@ def library_stages(study: Study) -> list[Stage]:
     return [
         (STAGE, library, library_jobs),
         *((f"{GROUP}-template-{index + 1}", mean, partial(_mean_jobs, index=index)) for index in templates),
+        (USUAL, usual, usual_jobs),
     ]
 
 
@@ -142,6 +194,33 @@ def templates_of(study: Study) -> list[TemplateFiles]:
         for index, group in enumerate(groups)
         if study.record(f"{GROUP}-template-{index + 1}", COHORT)
     ]
+
+
+def usual_jobs(study: Study) -> list[UsualJob]:
+    """The one job, where there are several templates."""
+    templates, group = templates_of(study), group_of_atlases(study)
+    step = last_step(study, group)
+    if step is None or len(templates) < 2:
+        return []
+    found, layout = placements_of(study, group, step), study.layout
+    return [
+        UsualJob(
+            COHORT,
+            study.call.output,
+            study.device,
+            images={case: study.artifact("preprocess", case, layout.preprocessed(case)) for case, _, _ in found},
+            placements={case: file for case, file, _ in found},
+            shape=found[0][2],
+            templates=templates,
+            settings=study.call.settings.template,
+        )
+    ]
+
+
+def usual_of(study: Study) -> list[float]:
+    """Mean correlation of the atlases with each template, where there are several."""
+    record = study.record(USUAL, COHORT)
+    return [] if record is None else list(record.facts["likeness"])
 
 
 def library_notes(study: Study) -> list[str]:

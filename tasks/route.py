@@ -18,7 +18,7 @@ from tasks.atlas_steps import CODE, core_settings, last_step, note_left_out, pla
 from tasks.call import NothingDoneError
 from tasks.choose import kept_atlases
 from tasks.job import COHORT, Artifact, Job, Made, number, work
-from tasks.library import GROUP, TemplateFiles, group_of_atlases, templates_of
+from tasks.library import GROUP, TemplateFiles, group_of_atlases, templates_of, usual_of
 from tasks.models import load_model, model_sha256
 from tasks.options import TASK_OPTIONS
 from tasks.study import Study
@@ -44,6 +44,8 @@ class RouteJob(Job):
         Engine of the one registration and its options; SHA-256 of its network, if it has one.
     choosing
         How a case is brought onto the shared template to be compared with the others.
+    usual
+        Mean correlation of the atlases with each template, where there are several.
     """
 
     stage = "register"
@@ -58,6 +60,7 @@ class RouteJob(Job):
     settings: of_user.RegisterSettings
     network: str | None
     choosing: of_user.TemplateSettings
+    usual: Sequence[float]
 
     @property
     def vital(self) -> bool:
@@ -81,7 +84,8 @@ class RouteJob(Job):
         choosing = self.choosing.model_dump(mode="json", include={"freedom", "similarity", "contrast"})
         found = self.settings.directly() | {"refine": self.settings.refine}
         if len(self.templates) > 1:
-            found |= {"choosing": choosing, "groups": [list(template.atlases) for template in self.templates]}
+            groups = [list(template.atlases) for template in self.templates]
+            found |= {"choosing": choosing, "groups": groups, "usual": list(self.usual)}
         return found
 
 
@@ -115,7 +119,8 @@ def route(job: RouteJob) -> Made:
 def _closest(job: RouteJob, fixed: Image) -> tuple[int, dict[str, Any]]:
     """Index of the template that serves the case, and what is to be known of that where there are several.
 
-    A case goes to the one that it is most like after an affine registration, an atlas to that of its group.
+    A case goes to the one that it is most like after an affine registration, measured by how like it the atlases are;
+    an atlas goes to that of its group.
     """
     if len(job.templates) < 2:
         return 0, {}
@@ -123,7 +128,7 @@ def _closest(job: RouteJob, fixed: Image) -> tuple[int, dict[str, Any]]:
     if own:
         return own[0], {"template": own[0] + 1}
     images = [read_image(file.path).to(job.device) for file in (job.shared, *(each.image for each in job.templates))]
-    found = likeness(fixed.to(job.device), images[0], images[1:], core_settings(job.choosing))
+    found = likeness(fixed.to(job.device), images[0], images[1:], job.usual, core_settings(job.choosing))
     chosen = int(np.argmax(found))
     return chosen, {"template": chosen + 1, "likeness": [number(value) for value in found]}
 
@@ -146,7 +151,8 @@ def route_jobs(study: Study) -> list[RouteJob]:
     group = group_of_atlases(study)
     step = last_step(study, group) if study.through_template else None
     templates = [] if step is None else templates_of(study)
-    if step is None or not templates:
+    usual = usual_of(study)
+    if step is None or not templates or (len(templates) > 1 and len(usual) != len(templates)):
         return []
     note_left_out(study, group, step.number)
     layout, settings = study.layout, study.call.settings
@@ -172,6 +178,7 @@ def route_jobs(study: Study) -> list[RouteJob]:
                 settings=settings.register_,
                 network=network,
                 choosing=settings.template,
+                usual=usual,
             )
         )
     return jobs

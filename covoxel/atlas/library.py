@@ -142,24 +142,56 @@ def clusters(distances: NDArray[np.float64], count: int, least: int = LEAST) -> 
     return _joined(distances, best)
 
 
-def likeness(
-    image: Image,
-    common: Image,
+def usual_likeness(
+    images: Mapping[str, Image],
+    placements: Mapping[str, Placement],
     templates: Sequence[Image],
     settings: TemplateSettings = TemplateSettings(),  # noqa: B008 (frozen)
 ) -> list[float]:
-    """Correlation of a case with each template of a library, after one affine registration; the closest has the most.
+    """Correlation of cases with each template after their affine maps alone, mean over the cases.
+
+    A mean of many cases is smoother than one of few, and more like everybody: by how much, this says.
+
+    Parameters
+    ----------
+    images, placements
+        By id, on the template that all share; each may be read when it is asked for.
+    templates, settings
+        As for `likeness`.
+    """
+    found = []
+    for name, placement in placements.items():
+        affine = Placement(placement.grid, placement.moving_from_template)
+        found.append(_correlations(images[name].to(templates[0].data.device), affine, templates, settings))
+    return [float(value) for value in np.mean(found, axis=0)]
+
+
+def likeness(
+    image: Image,
+    shared: Image,
+    templates: Sequence[Image],
+    usual: Sequence[float],
+    settings: TemplateSettings = TemplateSettings(),  # noqa: B008 (frozen)
+) -> list[float]:
+    """How much more a case is like each template than cases usually are; the closest has the most.
 
     Parameters
     ----------
     image
-        The case, intensities of about 0 to 1.
-    common
+        The case, intensities of about 0 to 1. One affine registration brings it to all templates.
+    shared
         The template of all cases, of which the templates were made: they lie in its frame.
     templates
-        On the grid of `common`, all on one device.
+        On the grid of `shared`, all on one device.
+    usual
+        `usual_likeness` of the cases of which the templates were made.
     settings
         Freedom and similarity of the registration; contrast.
+
+    Returns
+    -------
+    list of float
+        Differences of correlations.
 
     Raises
     ------
@@ -170,7 +202,14 @@ def likeness(
     ----------
     Wang and Zhang, Atlas propagation through template selection, MICCAI 2018.
     """
-    placement = place(common, image, None, _AFFINE, settings)
+    placement = place(shared, image, None, _AFFINE, settings)
+    found = _correlations(image, placement, templates, settings)
+    return [value - other for value, other in zip(found, usual, strict=True)]
+
+
+def _correlations(
+    image: Image, placement: Placement, templates: Sequence[Image], settings: TemplateSettings
+) -> list[float]:
     many = settings.contrast == "many"
     return [
         correlation(template, turned(image, placement, template) if many else image, placement)

@@ -8,7 +8,16 @@ import pytest
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from covoxel.atlas import Branch, Placement, Template, TemplateSettings, branches, build_template, likeness
+from covoxel.atlas import (
+    Branch,
+    Placement,
+    Template,
+    TemplateSettings,
+    branches,
+    build_template,
+    likeness,
+    usual_likeness,
+)
 from covoxel.atlas.library import apart_mm, clusters
 from covoxel.spatial import Grid, Image
 
@@ -61,10 +70,22 @@ def test_cases_that_are_bent_alike_share_a_template_and_the_closest_serves_a_new
         assert set(branch.placements) == set(KINDS), "every case lies on every template"
         total = sum(velocity(branch.placements[name]) for name in branch.members)
         assert float(torch.as_tensor(total).abs().max()) < 1e-5, "its own cases have it in their middle"
+    templates = [branch.image for branch in found]
+    usual = usual_likeness(heads(), shared.placements, templates, QUICK)
     for kind, seed in (("left", 11), ("right", 12)):
-        alike = likeness(head(kind, seed), shared.image, [branch.image for branch in found], QUICK)
+        alike = likeness(head(kind, seed), shared.image, templates, usual, QUICK)
         assert KINDS[found[int(np.argmax(alike))].members[0]] == kind
         assert max(alike) - min(alike) > 0.01
+
+
+def test_a_template_that_is_like_everybody_is_not_the_closest_for_that(shared: Template, found: list[Branch]) -> None:
+    (left,) = [branch.image for branch in found if KINDS[branch.members[0]] == "left"]
+    noise = 0.3 * torch.randn(left.grid.shape, generator=torch.Generator().manual_seed(0))
+    templates = [Image(left.data + noise, left.grid), shared.image]
+    usual = usual_likeness(heads(), shared.placements, templates, QUICK)
+    case = head("left", 11)
+    assert int(np.argmax(likeness(case, shared.image, templates, [0, 0], QUICK))) == 1, "noise makes it unlike all"
+    assert int(np.argmax(likeness(case, shared.image, templates, usual, QUICK))) == 0
 
 
 def velocity(placement: Placement) -> torch.Tensor:
