@@ -22,8 +22,11 @@ from covoxel.atlas.conditional import (
     write_effect,
 )
 from covoxel.atlas.conditional.effect import log_stretch
+from covoxel.atlas.place import REGULARISED
 from covoxel.preprocessing import normalise
-from covoxel.spatial import Grid, Image
+from covoxel.registration import MovingBatch
+from covoxel.registration.descent import NodeVelocity, Schedule, Term, descend_velocity
+from covoxel.spatial import Grid, Image, Transform
 from covoxel.testing.ageing import CHANGING, STABLE, draw_people
 from covoxel.testing.synthetic import Variability
 
@@ -106,6 +109,19 @@ def test_velocities_and_stretches_that_follow_age_are_found_and_pose_is_not() ->
     middle = effect.at(np.zeros(1))
     assert middle.velocity_vox is not None
     assert float(middle.velocity_vox.abs().max()) == 0
+
+
+def test_what_is_expected_of_a_case_is_not_drawn_towards_zero() -> None:
+    flat = Image(torch.ones(24, 20), Grid.from_spacing((24, 20), 1.0))
+    velocity = torch.from_numpy(np.random.default_rng(0).normal(size=(2, 12, 10))).float()
+    terms = [Term.of_intensities(flat, MovingBatch.of([flat], "cpu"), "lncc", 2)]
+    schedule, start = Schedule((5,), step_vox=0.2, **REGULARISED), [Transform.identity(flat.grid)]
+    known = NodeVelocity(velocity[None], (2, 2))
+    kept, drawn = (descend_velocity(start, terms, schedule, known, expected) for expected in (known, None))
+    assert kept is not None
+    assert drawn is not None
+    torch.testing.assert_close(kept.velocity_vox, known.velocity_vox, rtol=0, atol=1e-5)
+    assert float(drawn.velocity_vox.abs().mean()) < 0.7 * float(velocity.abs().mean())
 
 
 @pytest.fixture(scope="module")
