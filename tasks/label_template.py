@@ -10,9 +10,10 @@ from prefect import task
 
 from covoxel.fusion import fuse, gather_evidence
 from covoxel.io import read_image, read_labels, read_transform, write_image
+from covoxel.longitudinal.intensity import scaled
 from covoxel.preprocessing import normalise
 from covoxel.registration import PairModel, register
-from covoxel.spatial import Image, Transform
+from covoxel.spatial import Image, Transform, resample
 from tasks.job import Artifact, Job, Made, work
 from tasks.models import load_model, model_sha256
 from tasks.options import TASK_OPTIONS
@@ -27,7 +28,7 @@ STAGE = "label-template"
 
 @dataclass(frozen=True)
 class AtlasSource:
-    """An atlas: its preprocessed image and labels, and its transform from the template where it is a visit itself."""
+    """An atlas: its image as visits are prepared, its labels, and its transform from the template if it is a visit."""
 
     image: Artifact
     labels: Artifact
@@ -59,6 +60,7 @@ class LabelTemplateJob(Job):
         "covoxel.losses",
         "covoxel.registration",
         "covoxel.fusion",
+        "covoxel.longitudinal.intensity",
         "covoxel.preprocessing.intensity",
         "tasks.label_template",
     )
@@ -87,14 +89,18 @@ class LabelTemplateJob(Job):
 @task(task_run_name="labels of {job.case}", **TASK_OPTIONS)
 @work
 def label_template(job: LabelTemplateJob) -> Made:
-    """Write the probability of each label in the first template of a subject."""
-    template = read_image(job.template.path)
-    template = Image(normalise(template), template.grid)
+    """Write the probability of each label in the first template of a subject.
+
+    Intensities are not cut off: where a bright structure is cut, its border lies farther out, in each image by as much
+    as its own percentiles say, and labels that are too large take in what does not change.
+    """
+    template = scaled(read_image(job.template.path))
     names = sorted(job.atlases)
     atlases = [job.atlases[name] for name in names]
-    images = [read_image(atlas.image.path) for atlas in atlases]
+    label_maps = [read_labels(atlas.labels.path) for atlas in atlases]
+    images = [_on(read_image(atlas.image.path), labels) for atlas, labels in zip(atlases, label_maps, strict=True)]
     transforms = _transforms(job, template, images, atlases)
-    evidence = gather_evidence(template, images, [read_labels(atlas.labels.path) for atlas in atlases], transforms)
+    evidence = gather_evidence(template, images, label_maps, transforms)
     probabilities, values = fuse(job.rule, evidence).probabilities, evidence.values.tolist()
     outputs = []
     for value, probability in zip(values[1:], probabilities[1:], strict=True):
@@ -108,6 +114,11 @@ def probability_path(folder: Path, value: int) -> Path:
     return folder / f"label-{value}_probseg.nii.gz"
 
 
+def _on(image: Image, labels: Image) -> Image:
+    """The image on the grid of its labels, which may have been cropped."""
+    return image if image.grid.isclose(labels.grid) else resample(image, labels.grid)
+
+
 def _transforms(
     job: LabelTemplateJob, template: Image, images: list[Image], atlases: list[AtlasSource]
 ) -> list[Transform]:
@@ -116,6 +127,8 @@ def _transforms(
     options: dict[str, Any] = dict(job.engine.options)
     if job.engine.model is not None and job.network is not None:
         options["model"] = _loaded(job.engine.model, job.network, job.device)
+        # Networks have learnt from intensities of 0 to 1.
+        template, *foreign = (Image(normalise(image), image.grid) for image in (template, *foreign))
     found = iter(register(job.engine.engine, template, foreign, device=job.device, **options) if foreign else [])
     return [
         next(found) if atlas.transform is None else read_transform(atlas.transform.path, template.grid)
@@ -154,7 +167,7 @@ def _source(study: Study, subject: Subject, atlas: str) -> AtlasSource:
     relative = path.relative_to(study.call.output).as_posix()
     is_visit = relative in study.records[WITHIN][subject.key].outputs
     return AtlasSource(
-        study.artifact("preprocess", atlas, study.layout.preprocessed(atlas)),
+        study.artifact("visit", atlas, study.layout.visit(atlas)),
         study.artifact("preprocess", atlas, study.layout.preprocessed_labels(atlas)),
         study.artifact(WITHIN, subject.key, path) if is_visit else None,
     )

@@ -16,7 +16,7 @@ from tasks.summary import Summary
 
 
 def _atlas_jobs(study: Study) -> list[Job]:
-    """Preparation of the atlases; the other images are prepared as visits."""
+    """Labels of the atlases; all images are prepared as visits, the atlases too."""
     atlases = {atlas.id for atlas in study.atlases}
     return [job for job in preprocess_jobs(study) if job.case in atlases]
 
@@ -33,8 +33,9 @@ STAGES: tuple[tuple[str, Task[..., Any], Callable[[Study], Sequence[Job]]], ...]
 
 def waiting(study: Study, job: Job) -> list[str]:
     """Cases that have to wait for a job: its own, the visits of its subject, or all where it is about an atlas."""
-    if job.stage == "preprocess":
-        return [case.id for case in study.fixed]
+    is_atlas = job.stage in ("preprocess", "visit") and any(atlas.id == job.case for atlas in study.atlases)
+    if is_atlas:
+        return [*(case.id for case in study.fixed), *((job.case,) if job.stage == "visit" else ())]
     of_subject = {subject.key: list(subject.ids) for subject in subjects_of(study)}
     return [job.case] if job.stage in ("check", "visit") else of_subject.get(job.case, [])
 
@@ -51,9 +52,9 @@ def after_stage(study: Study, stage: str) -> None:
     """
     if stage == "check":
         set_aside(study)
-    elif stage == "preprocess":
+    elif stage in ("preprocess", "visit"):
         require_atlas(study)
-    elif stage != "visit":
+    else:
         spread_failures(study, stage)
 
 

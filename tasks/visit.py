@@ -20,7 +20,7 @@ from tasks.subjects import subjects_of
 
 @dataclass(frozen=True)
 class VisitJob(Job):
-    """An image to prepare for a series."""
+    """An image to prepare for a series, or an atlas for the template of one."""
 
     stage = "visit"
     code = (
@@ -47,7 +47,7 @@ class VisitJob(Job):
 @task(task_run_name="visit {job.case}", **TASK_OPTIONS)
 @work
 def visit(job: VisitJob) -> Made:
-    """Write the prepared image of one visit."""
+    """Write the prepared image of one visit or atlas."""
     image = canonical(load_image(job.image))
     if job.settings.bias:
         image = correct_bias(image)
@@ -59,7 +59,8 @@ def visit(job: VisitJob) -> Made:
 
 
 def visit_jobs(study: Study) -> list[VisitJob]:
-    """A job for each sound visit of the subjects of this run."""
+    """A job for each sound visit of the subjects of this run, and for each atlas."""
+    visits = {case.id: case for subject in subjects_of(study) for case in subject.visits}
     return [
         VisitJob(
             case.id,
@@ -69,6 +70,5 @@ def visit_jobs(study: Study) -> list[VisitJob]:
             image_sha256=study.records["check"][case.id].inputs["image"],
             settings=study.call.settings.preprocess,
         )
-        for subject in subjects_of(study)
-        for case in subject.visits
+        for case in (visits | {atlas.id: atlas for atlas in study.atlases}).values()
     ]
