@@ -18,6 +18,8 @@ from covoxel.longitudinal import (
     jacobian_volumes,
     levelled,
     log_jacobian,
+    mean_probabilities,
+    network_probabilities,
     probable_volumes,
     visit_probabilities,
 )
@@ -32,6 +34,7 @@ from tasks.options import TASK_OPTIONS
 from tasks.results import result_facts, write_result
 from tasks.study import Study
 from tasks.subjects import Subject, subjects_of
+from tasks.visit_network import VisitNetwork, visit_network
 from tasks.within import STAGE as WITHIN
 
 STAGE = "follow"
@@ -61,6 +64,8 @@ class FollowJob(Job):
         By id.
     labels
         Probability of each label in the first template, by value.
+    network
+        That has a say in the labels of each visit, beside those that were fused; None without one.
     span
         Ids of the first and the last visit with a date, between which the map of change is drawn.
     earlier
@@ -77,16 +82,20 @@ class FollowJob(Job):
         "covoxel.longitudinal.change",
         "covoxel.longitudinal.evidence",
         "covoxel.longitudinal.intensity",
+        "covoxel.longitudinal.network",
         "covoxel.longitudinal.series",
         "covoxel.report.change",
+        "covoxel.segmentation",
         "tasks.results",
         "tasks.follow",
+        "tasks.visit_network",
     )
 
     template: Artifact
     moved: Artifact | None
     visits: Mapping[str, VisitFiles]
     labels: Mapping[int, Artifact]
+    network: VisitNetwork | None = None
     span: tuple[str, str] | None = None
     earlier: Mapping[str, Any] = field(default_factory=dict)
 
@@ -97,11 +106,13 @@ class FollowJob(Job):
             inputs[f"native.{name}"] = files.native.sha256
             inputs[f"image.{name}"] = files.image.sha256
             inputs[f"transform.{name}"] = files.transform.sha256
+        inputs |= {} if self.network is None else {"network": self.network.sha256}
         return inputs | {f"label.{value}": item.sha256 for value, item in self.labels.items()}
 
     def parameters(self) -> Mapping[str, Any]:
         """Settings the result depends on."""
-        return {"span": None if self.span is None else list(self.span)}
+        network = {} if self.network is None else {"network": self.network.facts()}
+        return {"span": None if self.span is None else list(self.span)} | network
 
 
 @task(task_run_name="follow {job.case}", **TASK_OPTIONS)
@@ -110,15 +121,12 @@ def follow(job: FollowJob) -> Made:
     """Write label map and confidence of every visit, and the map of change; the volumes are in the facts."""
     series, images = _series(job)
     values = [0, *sorted(job.labels)]
-    probabilities = _probabilities(job, series.template)
-    settings = SeriesSettings()
-    even = {name: levelled(series, images, name, settings) for name in sorted(images)}
+    probabilities, of_visits = _evidence(job, series, images, torch.tensor(values))
     outputs: list[Path] = []
     found: dict[str, Any] = {}
     for name, files in sorted(job.visits.items()):
-        own = visit_probabilities(name, even, probabilities, torch.tensor(values), appearance=0.0)
         onto = load_image(files.native.path).grid
-        here = carried(own, series.transforms[name], onto)
+        here = carried(of_visits[name], series.transforms[name], onto)
         fused = fused_of(here, torch.tensor(values), torch.ones(onto.shape, dtype=torch.bool))
         label_map, confidence = Image(fused.label_map, onto), Image(fused.confidence, onto)
         outputs += write_result(label_map, confidence, _places(job, name))
@@ -128,6 +136,21 @@ def follow(job: FollowJob) -> Made:
         }
     outputs += _map_of_change(job, series, probabilities, values)
     return Made(outputs, {"visits": found, "drift": _drift(job.earlier, found)})
+
+
+def _evidence(
+    job: FollowJob, series: Series, images: Mapping[str, Image], values: Tensor
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Probabilities of the template and of each visit, both on the template's grid."""
+    labels, settings = _probabilities(job, series.template), SeriesSettings()
+    even = {name: levelled(series, images, name, settings) for name in sorted(images)}
+    fused = {name: visit_probabilities(name, even, labels, values, appearance=0.0) for name in even}
+    if job.network is None:
+        return labels, fused
+    seen = {name: job.network.seen(image) for name, image in even.items()}
+    template, says = job.network.seen(series.template), job.network.loaded(job.device)
+    found = network_probabilities(says, seen, fused, template, labels, values, device=job.device)
+    return mean_probabilities(found, seen), found
 
 
 def _places(job: FollowJob, visit: str) -> tuple[Path, Path]:
@@ -192,15 +215,15 @@ def _text_keys(volumes: Mapping[int, float]) -> dict[str, float]:
 
 def follow_jobs(study: Study) -> list[FollowJob]:
     """A job for each subject whose template is labelled."""
-    jobs = []
+    jobs, network = [], visit_network(study)
     for subject in subjects_of(study):
         within, labelled = study.record(WITHIN, subject.key), study.record(LABELS, subject.key)
         if within is not None and labelled is not None:
-            jobs.append(_job(study, subject, within, labelled))
+            jobs.append(_job(study, subject, within, labelled, network))
     return jobs
 
 
-def _job(study: Study, subject: Subject, within: Record, labelled: Record) -> FollowJob:
+def _job(study: Study, subject: Subject, within: Record, labelled: Record, network: VisitNetwork | None) -> FollowJob:
     layout, key = study.layout, subject.key
     moved = layout.series(key, "first_from_template_xfm.h5")
     is_moved = moved.relative_to(study.call.output).as_posix() in within.outputs
@@ -209,7 +232,7 @@ def _job(study: Study, subject: Subject, within: Record, labelled: Record) -> Fo
     return FollowJob(
         key,
         study.call.output,
-        "cpu",
+        "cpu" if network is None else study.device,
         template=study.artifact(WITHIN, key, layout.series(key, "template.nii.gz")),
         moved=study.artifact(WITHIN, key, moved) if is_moved else None,
         visits={
@@ -224,6 +247,7 @@ def _job(study: Study, subject: Subject, within: Record, labelled: Record) -> Fo
             value: study.artifact(LABELS, key, probability_path(layout.series(key, "labels"), value))
             for value in labelled.facts["values"]
         },
+        network=network,
         span=(dated[0], dated[-1]) if len(dated) > 1 else None,
         earlier={} if before is None else before.facts,
     )

@@ -19,6 +19,7 @@ from tasks.participants import Known, participants_of
 from tasks.study import Study
 from tasks.subjects import flag_dates, subjects_of
 from tasks.summary import Summary, status_of, summary_of
+from tasks.visit_network import check_visit_network
 from tasks.within import STAGE as WITHIN
 
 PAGE = "index.html"
@@ -33,8 +34,9 @@ def check_longitudinal(study: Study) -> Known:
     Raises
     ------
     SettingsError
-        If the rule does not exist, or covariates are asked for that are not there.
+        If the rule does not exist, the network cannot be used, or covariates are asked for that are not there.
     """
+    check_visit_network(study)
     check_component(FUSION_RULES, study.call.settings.longitudinal.rule, {}, "longitudinal", "rule")
     return participants_of(study)
 

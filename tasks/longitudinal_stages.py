@@ -13,6 +13,7 @@ from tasks.preprocess import preprocess, preprocess_jobs, require_atlas
 from tasks.study import Study
 from tasks.subjects import spread_failures, subjects_of
 from tasks.summary import Summary
+from tasks.visit_network import check_network_labels
 
 
 def _atlas_jobs(study: Study) -> list[Job]:
@@ -49,9 +50,12 @@ def after_stage(study: Study, stage: str) -> None:
         If no atlas is fit for use.
     NothingDoneError
         If no atlas could be prepared.
+    SettingsError
+        If a network that is to have a say knows other labels than the atlases.
     """
     if stage == "check":
         set_aside(study)
+        check_network_labels(study)
     elif stage in ("preprocess", "visit"):
         require_atlas(study)
     else:

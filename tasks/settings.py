@@ -215,6 +215,9 @@ class LongitudinalSettings(_Stage):
     """How the visits of a subject are followed, for longitudinal."""
 
     rule: str = Field("joint_label_fusion", description="fusion rule by which atlases label each subject's template")
+    network: NetworkName | None = Field(
+        None, description="joint or nnunet: the model of segment.model or segment.nnunet.model speaks too"
+    )
     levels: int = Field(2, ge=0, le=5, description="2: shifts of some eight voxels between visits are found; 0: of two")
     rounds: PositiveInt = Field(3, description="steps in which template and visits are brought together")
     update_rounds: int = Field(1, ge=0, description="the same after a visit was added to what there was")

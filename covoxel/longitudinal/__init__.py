@@ -5,6 +5,7 @@ from covoxel.longitudinal.change import carried, jacobian_volumes, log_jacobian,
 from covoxel.longitudinal.evidence import visit_probabilities
 from covoxel.longitudinal.floor import Floor, floor_of
 from covoxel.longitudinal.model import Effect, Fitted, fit_model
+from covoxel.longitudinal.network import Says, mean_probabilities, network_probabilities
 from covoxel.longitudinal.rates import Line, Rate, percent_of, rate_of, robust_line, scatter_of
 from covoxel.longitudinal.series import add_visits, build_series, inverse_of, levelled
 from covoxel.longitudinal.times import DateError, parse_date, years_since_first
@@ -16,6 +17,7 @@ __all__ = [
     "Floor",
     "Line",
     "Rate",
+    "Says",
     "Series",
     "SeriesSettings",
     "add_visits",
@@ -27,6 +29,8 @@ __all__ = [
     "jacobian_volumes",
     "levelled",
     "log_jacobian",
+    "mean_probabilities",
+    "network_probabilities",
     "parse_date",
     "percent_of",
     "probable_volumes",

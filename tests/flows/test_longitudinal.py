@@ -2,16 +2,20 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from zlib import crc32
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from torch import Tensor
 
 from covoxel.io import read_labels, read_table, write_image, write_labels, write_table
 from covoxel.manifest import Manifest
+from covoxel.segmentation import ImageModel
 from covoxel.spatial import Grid, Image
+from tasks.visit_network import _loaded
 
 Invoke = Callable[..., tuple[int, str, str]]
 SHAPE = (18, 16, 14)
@@ -169,9 +173,67 @@ def test_what_is_asked_for_and_not_there_is_refused_before_anything_starts(
     for text, rule in (
         ("longitudinal: {covariates: [age]}", "ask for age, and the table participants.tsv cannot be read"),
         ("longitudinal: {rule: fastest}", "longitudinal.rule = 'fastest' is wrong"),
+        ("longitudinal: {network: nnunet}", "must have a trained model, and segment.nnunet.model names none"),
+        ("longitudinal: {network: joint}\nsegment: {model: nowhere}", "segment.model: "),
     ):
         path.write_text(text)
         run = ["longitudinal", "--cohort", cohort, "--atlases", "atlas", "--output", tmp_path / "out"]
         status, _, errors = invoke(*run, "--settings", path)
         assert status == 2, errors
         assert rule in errors
+
+
+def test_a_network_has_a_say_and_time_turned_round_gives_the_opposite_rate(
+    invoke: Invoke, settings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, loads = tmp_path / "cohort", []
+
+    def bright(image: Tensor) -> Tensor:
+        inside = 20 * (image - 0.75)
+        return torch.cat([-inside, inside], 1)
+
+    def load(folder: Path, device: str) -> ImageModel:
+        loads.append(folder)
+        return ImageModel(bright, (0, 1))
+
+    values = [0, 1]
+    monkeypatch.setattr("tasks.visit_network.load_segmenter", load)
+    monkeypatch.setattr("tasks.visit_network.joint_model_sha256", lambda folder: "0" * 64)
+    monkeypatch.setattr("tasks.visit_network.joint_facts", lambda folder: SimpleNamespace(values=values))
+    _loaded.cache_clear()
+    settings.write_text(
+        "register: {engine: identity}\nlongitudinal: {rule: majority, levels: 0, network: joint}\n"
+        f"segment: {{views: 1, model: {tmp_path}}}\n"
+    )
+    rows = [
+        row(folder, "atlas", "atlas", None, 6.0, label=True),
+        row(folder, "p1_v1", "p1", "2020-01-01", 8.2),
+        row(folder, "p1_v2", "p1", "2022-01-01", 7.8),
+    ]
+
+    def ran(name: str, dates: Sequence[str]) -> pd.DataFrame:
+        for each, date in zip(rows[1:], dates, strict=True):
+            each["date"] = date
+        run = ["longitudinal", "--cohort", cohort_of(folder, rows), "--atlases", "atlas", "--output", tmp_path / name]
+        status, _, errors = invoke(*run, "--settings", settings)
+        assert status == 0, errors
+        return read_table(tmp_path / name / "longitudinal" / "rates.tsv").set_index("from")
+
+    forth, back = ran("forth", ("2020-01-01", "2022-01-01")), ran("back", ("2022-01-01", "2020-01-01"))
+    logs = [np.log1p(rates["percent_per_year"].astype(float) / 100) for rates in (forth, back)]
+    assert float((logs[0] + logs[1]).abs().max()) < 1e-6
+    assert logs[0]["labels"] < -0.01
+    # The atlas says six millimetres, the network eight: half of what lies between counts.
+    volumes = read_table(tmp_path / "forth" / "longitudinal" / "volumes.tsv")["volume_mm3"].astype(float)
+    small, large = (4 / 3 * np.pi * radius**3 for radius in (6.0, 8.0))
+    assert volumes.mean() == pytest.approx((small + large) / 2, rel=0.1)
+    record = Manifest(tmp_path / "forth").read("follow", "p1")
+    assert record is not None
+    assert record.inputs["network"] == "0" * 64
+    assert len(loads) == 3, "twice to check the settings, once to segment"
+
+    values.append(2)
+    run = ["longitudinal", "--cohort", folder / "cases.tsv", "--atlases", "atlas", "--output", tmp_path / "none"]
+    status, _, errors = invoke(*run, "--settings", settings)
+    assert status == 2
+    assert "must know the labels of the atlases, [1], it knows [1, 2]" in errors
