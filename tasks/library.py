@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import numpy as np
 from prefect import Task, task
 
 from covoxel.atlas import Step, read_placement
-from covoxel.atlas.library import apart_mm, clusters, usual_likeness
+from covoxel.atlas.library import apart_mm, expected_mm, groups_of, usual_likeness
 from covoxel.io import read_image
 from tasks import settings as of_user
 from tasks.atlas_steps import (
@@ -47,7 +46,7 @@ class LibraryJob(Job):
     placements
         Where each lies, by id, in an order that depends on their content alone.
     count
-        Groups wanted.
+        Groups at most.
     """
 
     stage = STAGE
@@ -71,14 +70,13 @@ def library(job: LibraryJob) -> Made:
     """Group the atlases by how they are bent; the facts name those of each template."""
     placements = Read(job.placements, read_placement)
     names, distances = list(placements), apart_mm(placements)
-    groups = clusters(distances, job.count)
-    within = [float(distances[np.ix_(group, group)].sum() / (len(group) * (len(group) - 1))) for group in groups]
+    groups = groups_of(distances, job.count)
     return Made(
         [],
         {
             "templates": [[names[index] for index in group] for group in groups],
-            "apart_mm": number(float(distances.sum() / (len(names) * (len(names) - 1)))),
-            "apart_within_mm": [number(value) for value in within],
+            "expected_mm": number(expected_mm(distances, groups)),
+            "expected_of_one_mm": number(expected_mm(distances, [range(len(names))])),
         },
     )
 
@@ -228,9 +226,8 @@ def library_notes(study: Study) -> list[str]:
     groups = _groups(study)
     if not study.has_library or not groups:
         return []
-    asked = study.call.settings.template.count
     if len(groups) < 2:
-        return [f"The atlases have one template and not {asked}: too few of them are bent alike."]
+        return ["The atlases have one template: no groups of them are so alike that several would be nearer to a case."]
     records = [study.record("register", case.id) for case in study.fixed]
     served = Counter(record.facts.get("template") for record in records if record)
     named = "; ".join(

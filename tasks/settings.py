@@ -112,7 +112,10 @@ class TemplateSettings(_Stage):
     tolerance: float = Field(0.02, ge=0, description="they end when the template changes by less, as part of its SD")
     sharpen: float = Field(0.5, ge=0, le=5, description="sharpening of each mean; 0: none")
     count: int = Field(
-        1, ge=1, le=64, description="for the route template: templates of the atlases; a case goes to the closest"
+        1,
+        ge=1,
+        le=64,
+        description="for the route template: templates of the atlases at most; a case goes to the closest",
     )
     conditional: ConditionalSettings = ConditionalSettings()
 

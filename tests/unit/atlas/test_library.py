@@ -18,7 +18,7 @@ from covoxel.atlas import (
     likeness,
     usual_likeness,
 )
-from covoxel.atlas.library import apart_mm, clusters
+from covoxel.atlas.library import apart_mm, clusters, expected_mm, groups_of
 from covoxel.spatial import Grid, Image
 
 QUICK = TemplateSettings(affine_rounds=1, iterations=1, first=(15, 15), sharpen=0)
@@ -46,7 +46,7 @@ def distances(points: ArrayLike) -> NDArray[np.float64]:
     return np.asarray(np.linalg.norm(places[:, None] - places[None], axis=-1))
 
 
-def groups_of(found: list[list[int]], order: NDArray[np.int64]) -> set[frozenset[int]]:
+def named(found: list[list[int]], order: NDArray[np.int64]) -> set[frozenset[int]]:
     return {frozenset(int(order[index]) for index in group) for group in found}
 
 
@@ -96,9 +96,9 @@ def velocity(placement: Placement) -> torch.Tensor:
 def test_order_and_names_change_no_template(found: list[Branch]) -> None:
     images = heads()
     other = {f"x{9 - number}": images[name] for number, name in enumerate(reversed(images))}
-    named = dict(zip(reversed(images), other, strict=True))
+    other_name = dict(zip(reversed(images), other, strict=True))
     second = branches(build_template(other, QUICK), other, 2, QUICK)
-    assert [tuple(named[name] for name in branch.members) for branch in found] == [b.members for b in second]
+    assert [tuple(other_name[name] for name in branch.members) for branch in found] == [b.members for b in second]
     for one, two in zip(found, second, strict=True):
         assert torch.equal(one.image.data, two.image.data)
 
@@ -111,7 +111,7 @@ def test_groups_do_not_depend_on_the_order_and_outliers_make_none() -> None:
         expected = {frozenset(range(5)), frozenset(range(5, 10))}
     for seed in range(3):
         order = np.random.default_rng(seed).permutation(10)
-        assert groups_of(clusters(distances(points[order]), 2), order) == expected
+        assert named(clusters(distances(points[order]), 2), order) == expected
     assert min(map(len, clusters(distances(points), 9))) >= 2
 
 
@@ -122,6 +122,20 @@ def test_there_are_as_many_groups_as_cases_make() -> None:
     assert len(clusters(near, 9)) == 2
     with pytest.raises(ValueError, match="count and least must be 1 or more, got 0, 2"):
         clusters(near, 0)
+
+
+def test_there_are_several_groups_only_where_their_means_are_nearer_to_a_new_case() -> None:
+    draw = np.random.default_rng(1)
+    cloud = draw.normal(0, 1, (20, 30))
+    assert groups_of(distances(cloud), 4) == [list(range(20))], "a cloud has no groups"
+    shifts = np.eye(30)[[0, 1, 2]] * 12
+    planted = cloud + np.repeat(shifts, [8, 7, 5], axis=0)
+    expected = [list(range(8)), list(range(8, 15)), list(range(15, 20))]
+    assert groups_of(distances(planted), 3) == expected
+    assert groups_of(distances(planted), 6) == expected
+    means = [np.delete(cloud, case, 0).mean(0) for case in range(20)]
+    away = np.sqrt(np.square(cloud - means).sum(1).mean())
+    assert expected_mm(distances(cloud), [range(20)]) == pytest.approx(away)
 
 
 def test_how_differently_cases_are_bent_is_a_length_in_mm() -> None:
