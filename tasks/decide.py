@@ -107,7 +107,8 @@ def rivals_of(study: Study) -> tuple[Rivals, dict[str, Standing]]:
             empty = said.facts["empty"] if any(fused.facts["volumes_mm3"].values()) else ()
             standings[case.id] = Standing(fused.facts["quality"] or 0.0, said.facts["agreement"], frozenset(empty))
     networks = tuple(next(iter(standings.values())).agreement) if standings else ()
-    return Rivals.fit(networks, list(judged_of(study).values()), list(standings.values())), standings
+    judged, cohort = list(judged_of(study).values()), list(standings.values())
+    return Rivals.fit(networks, judged, cohort, len(study.atlases)), standings
 
 
 def _without(fused: Record) -> Chosen:

@@ -18,7 +18,15 @@ PRIOR: Mapping[str, float] = {
     "fusion+nnunet": 0.005,
     "fusion+joint+nnunet": 0.006,
 }
-"""Gain over fusion, in Dice, that is expected before a held-out atlas was seen."""
+"""Gain over the fusion of many atlases, in Dice, that is expected before a held-out atlas was seen."""
+PRIOR_OF_ONE: Mapping[str, float] = {
+    "joint": 0.023,
+    "nnunet": 0.023,
+    "fusion+joint": 0.012,
+    "fusion+nnunet": 0.012,
+    "fusion+joint+nnunet": 0.016,
+}
+"""The same where there is one atlas: fusion is one warp then, and a network has seen that atlas on many images."""
 PRIOR_CASES = 16.0
 """Held-out atlases that this is worth: what one of them says scatters by 0.015, the gain itself by 0.004."""
 MARGIN = 0.05
@@ -31,6 +39,11 @@ GROSS, GOOD = 0.5, 0.75
 """Agreement below `GROSS`, where fusion is predicted to be at least `GOOD`, speaks against a network by itself."""
 
 _MAD = 1.4826  # median absolute deviation to standard deviation, for a normal distribution
+
+
+def expected_gain(candidate: str, atlases: int) -> float:
+    """Gain of a candidate over the fusion of so many atlases, in Dice, before a held-out one was seen."""
+    return PRIOR[candidate] + (PRIOR_OF_ONE[candidate] - PRIOR[candidate]) / max(1, atlases) ** 2
 
 
 @dataclass(frozen=True)
@@ -143,7 +156,7 @@ class Rivals:
 
     @classmethod
     def fit(
-        cls, networks: Sequence[str], judged: Sequence[Mapping[str, float]], cohort: Sequence[Standing]
+        cls, networks: Sequence[str], judged: Sequence[Mapping[str, float]], cohort: Sequence[Standing], atlases: int
     ) -> "Rivals":
         """Rivals by what is true of held-out atlases, maybe none, and by what is known of all cases.
 
@@ -156,9 +169,11 @@ class Rivals:
             and those are in it.
         cohort
             The cases, of which most are taken to be as they should be.
+        atlases
+            Number of those that are fused.
         """
         advantages = {
-            name: Advantage.of([one[name] - one[FUSION] for one in judged if name in one], PRIOR[name])
+            name: Advantage.of([one[name] - one[FUSION] for one in judged if name in one], expected_gain(name, atlases))
             for name in candidates_of(networks)
             if name != FUSION
         }

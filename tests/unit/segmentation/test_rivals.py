@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from covoxel.segmentation.candidates import candidates_of, in_words
-from covoxel.segmentation.rivals import PRIOR, Advantage, Rivals, Standing
+from covoxel.segmentation.rivals import PRIOR, Advantage, Rivals, Standing, expected_gain
 
-BOTH = "fusion+joint"
+BOTH, MANY = "fusion+joint", 10_000
 unit = st.floats(0, 1)
 
 
@@ -25,7 +25,7 @@ def judged(fusion: float, joint: float, both: float) -> dict[str, float]:
 
 
 def rivals(*atlases: dict[str, float], cohort: list[Standing] = USUAL) -> Rivals:
-    return Rivals.fit(["joint"], atlases, cohort)
+    return Rivals.fit(["joint"], atlases, cohort, MANY)
 
 
 def test_without_a_held_out_atlas_the_prior_decides_and_both_is_kept() -> None:
@@ -34,6 +34,13 @@ def test_without_a_held_out_atlas_the_prior_decides_and_both_is_kept() -> None:
     assert chosen.predicted == pytest.approx({"fusion": 0.87, "joint": 0.873, BOTH: 0.875})
     assert "better here by 0.005 Dice than fusion" in chosen.reason
     assert not chosen.flag
+
+
+def test_one_atlas_is_one_warp_and_a_network_is_believed_more() -> None:
+    assert Rivals.fit(["joint"], [], USUAL, 1).choose(standing(0.87, 0.92)).candidate == "joint"
+    assert Rivals.fit(["joint"], [], USUAL, 10).choose(standing(0.87, 0.92)).candidate == BOTH
+    assert expected_gain("joint", 1) == pytest.approx(0.023)
+    assert expected_gain("joint", 1) > expected_gain("joint", 2) > expected_gain("joint", 10) > PRIOR["joint"]
 
 
 def test_held_out_atlases_move_the_gain_from_the_prior_the_more_the_more_there_are() -> None:
@@ -137,7 +144,7 @@ def test_candidates_of_two_networks_are_each_alone_with_fusion_and_all_together(
 
 def test_of_two_networks_a_refused_one_leaves_its_means_and_the_other_one_stays() -> None:
     cohort = [Standing(0.87, {"joint": 0.92, "nnunet": 0.92})] * 4
-    known = Rivals.fit(["joint", "nnunet"], [], cohort)
+    known = Rivals.fit(["joint", "nnunet"], [], cohort, MANY)
     assert known.choose(cohort[0]).candidate == "fusion+joint+nnunet"
     lost = Standing(0.87, {"joint": 0.92, "nnunet": 0.30})
     chosen = known.choose(lost)
@@ -151,7 +158,7 @@ def test_of_two_networks_a_refused_one_leaves_its_means_and_the_other_one_stays(
 
 def test_an_atlas_judges_only_networks_that_it_taught_nothing() -> None:
     cohort = [Standing(0.87, {"joint": 0.92, "nnunet": 0.92})] * 4
-    known = Rivals.fit(["joint", "nnunet"], [{"fusion": 0.85, "nnunet": 0.90, "fusion+nnunet": 0.88}] * 4, cohort)
+    known = Rivals.fit(["joint", "nnunet"], [{"fusion": 0.85, "nnunet": 0.90, "fusion+nnunet": 0.88}] * 4, cohort, MANY)
     assert known.advantages["joint"].cases == known.advantages["fusion+joint+nnunet"].cases == 0
     assert known.advantages["nnunet"].cases == 4
     assert known.choose(cohort[0]).candidate == "nnunet"
