@@ -154,11 +154,15 @@ def differences(output: Path, scratch: Path) -> dict[str, Any]:
             for table in (updated, anew)
         ]
         percent = 100 * (changes[0] - changes[1]).abs()
-        floor = floors[floors["from"] == method]["smallest_change_percent"].astype(float)
+        floor = floors[floors["from"] == method].set_index("label")["smallest_change_percent"].astype(float)
         result[method] = {
-            "largest_difference_percent": round(float(percent.max()), 3),
-            "mean_difference_percent": round(float(percent.mean()), 3),
-            "floor_percent": [round(float(f), 3) for f in floor],
+            f"label {label}": {
+                "largest_difference_percent": round(float(own.max()), 3),
+                "mean_difference_percent": round(float(own.mean()), 3),
+                "floor_percent": round(float(floor[label]), 3),
+                "below_floor": bool(own.max() < floor[label]),
+            }
+            for label, own in percent.groupby("label")
         }
     return result
 
