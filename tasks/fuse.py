@@ -129,7 +129,7 @@ def fuse(job: FuseJob) -> Made:
     if job.correction is not None:
         fused, values = job.correction.corrected(fixed.data, fused, evidence)
         quality = job.correction.quality(quality)
-    label_map, confidence = _restore(fused, values, fixed, load_image(job.native.path))
+    label_map, confidence = restored(fused, values, fixed, load_image(job.native.path))
     facts = {
         "quality": number(quality),
         "rule": selected.rule,
@@ -203,7 +203,7 @@ def keep_jobs(study: Study) -> list[KeepJob]:
     ]
 
 
-def _restore(fused: Fused, values: Tensor, fixed: Image, native: Image) -> tuple[Image, Image]:
+def restored(fused: Fused, values: Tensor, fixed: Image, native: Image) -> tuple[Image, Image]:
     """Label map and confidence on the grid of `native`, by one interpolation of the probabilities."""
     label_map = restore_labels(fused.probabilities.cpu(), fixed.grid, native.grid, values=values.cpu())
     return label_map, restore_map(fused.confidence.cpu(), fixed.grid, native.grid)

@@ -100,7 +100,7 @@ class RegisterJob(Job):
 def register(job: RegisterJob) -> Made:
     """Write one ITK transform an atlas: it resamples the atlas (moving) onto the case (fixed)."""
     names = sorted(job.moving)
-    transforms = _registered(job, names)
+    transforms = registered(job, names)
     outputs = [job.layout.transform(job.case, name) for name in names]
     facts = {}
     for name, path, transform in zip(names, outputs, transforms, strict=True):
@@ -113,7 +113,8 @@ def register(job: RegisterJob) -> Made:
     return Made(outputs, {"transforms": facts})
 
 
-def _registered(job: RegisterJob, names: Sequence[str]) -> list[Transform]:
+def registered(job: RegisterJob, names: Sequence[str]) -> list[Transform]:
+    """Transforms from points of the case (fixed) to points of these of the moving images, by the engine of the job."""
     fixed = read_image(job.fixed.path)
     given: dict[str, Any] = dict(job.settings.options)
     if job.settings.model is not None and job.network is not None:

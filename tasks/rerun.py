@@ -9,6 +9,8 @@ from tasks.calibrate import calibrate_jobs
 from tasks.call import Call, CallError
 from tasks.check import check_jobs, set_aside
 from tasks.choose import choose_jobs
+from tasks.cohort_atlases import STAGE as COHORT
+from tasks.cohort_atlases import label_by_cohort_jobs
 from tasks.conditional import conditional_stages, finish_atlas
 from tasks.correct import correct_jobs
 from tasks.decide import decide_jobs
@@ -44,7 +46,12 @@ _FUSED: Stages = [
     ("correct", correct_jobs),
     ("fuse", lambda study: [*fuse_jobs(study), *keep_jobs(study)]),
 ]
-_SEGMENTED: Stages = [("segment", segment_jobs), ("judge", judge_jobs), ("decide", decide_jobs)]
+_SEGMENTED: Stages = [
+    ("segment", segment_jobs),
+    (COHORT, label_by_cohort_jobs),
+    ("judge", judge_jobs),
+    ("decide", decide_jobs),
+]
 _REPORTED: Stages = [("evaluate", evaluate_jobs), ("figures", figures_jobs)]
 _LAST_STAGE = {
     "preprocess": "preprocess",

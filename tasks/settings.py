@@ -204,6 +204,12 @@ class SegmentSettings(_Stage):
     recipe: RecipeName = Field(JOINT_RECIPE, description="joint recipe, or its YAML file, that the network is of")
     model: Folder | None = Field(None, description="folder of a trained joint model; null: one is trained")
     views: int = Field(8, ge=1, le=64, description="views of each image over which the joint network is averaged")
+    cohort: int = Field(
+        12,
+        ge=0,
+        le=100,
+        description="with one atlas and auto: so many other cases, labelled by a network, are atlases too",
+    )
     nnunet: NnunetSettings = NnunetSettings()
 
     @property

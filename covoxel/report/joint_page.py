@@ -82,7 +82,10 @@ def joint_of(report: Report, done: Sequence[CaseView]) -> JointView | None:
 def joint_components(report: Report) -> tuple[str, ...]:
     """Components the data tell of, for the methods text: the candidates and how one is chosen."""
     kept = {case.candidate for case in report.cases if case.candidate}
-    return (*(("joint_both",) if any("+" in name for name in kept) else ()), *(("joint_choice",) if kept else ()))
+    both, cohort = any("+" in name for name in kept), "cohort" in kept
+    return tuple(
+        name for name, there in (("joint_both", both), ("joint_cohort", cohort), ("joint_choice", bool(kept))) if there
+    )
 
 
 def _candidates(kept: Sequence[CaseView]) -> tuple[CandidateRow, ...]:

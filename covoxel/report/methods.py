@@ -130,6 +130,11 @@ METHODS: dict[str, Method] = {
         "kept, where that was expected to be better.",
         ("kittler1998",),
     ),
+    "joint_cohort": Method(
+        "The other cases on which the network agreed most with the one atlas served as atlases with the network's "
+        "labels: each was brought onto a case, and their labels fused.",
+        ("wolz2010",),
+    ),
     "joint_choice": Method(
         "Which of the fused label map, the networks' and their means became a case's segmentation was decided by their "
         "gain on atlases that taught the networks no label, and by how far networks and fusion agree on the case.",

@@ -250,6 +250,15 @@ REFERENCES: dict[str, Reference] = {
             "10.1109/TMI.2019.2897538",
         ),
         _article(
+            "wolz2010",
+            "Wolz, Robin and Aljabar, Paul and Hajnal, Joseph V. and Hammers, Alexander and Rueckert, Daniel",
+            "LEAP: learning embeddings for atlas propagation",
+            "NeuroImage",
+            2010,
+            "49:1316–1325",
+            "10.1016/j.neuroimage.2009.09.069",
+        ),
+        _article(
             "wang2018",
             "Wang, Hongzhi and Zhang, Rui",
             "Atlas propagation through template selection",

@@ -10,7 +10,7 @@ from covoxel.report.model import DONE, CaseReport
 from covoxel.report.pictures import Picture, pictures_of
 from covoxel.report.plots import Point
 
-_NETWORKS = {"joint": "joint network", "nnunet": "nnU-Net"}
+_NETWORKS = {"joint": "joint network", "nnunet": "nnU-Net", "cohort": "other cases"}
 ATLAS_COLUMNS = (("agreement", "Agreement"), ("likeness", "Likeness"), ("trust", "Trust"))
 
 

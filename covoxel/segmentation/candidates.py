@@ -1,10 +1,12 @@
-"""Candidates for the label map of a case: fusion, each network, and means of them; how they are called."""
+"""Candidates for the label map of a case: fusion, each network, means of them, the cohort; how they are called."""
 
 from collections.abc import Mapping, Sequence
 
 FUSION = "fusion"
 NETWORKS: Mapping[str, str] = {"joint": "the joint network", "nnunet": "nnU-Net"}
 """Networks that may segment beside fusion, in words."""
+COHORT = "cohort"
+"""Fusion of other cases, labelled by a network, where there is one atlas (`PRIOR_OF_ONE` of the rivals)."""
 
 
 def candidates_of(networks: Sequence[str]) -> tuple[str, ...]:
@@ -27,7 +29,7 @@ def members_of(candidate: str) -> tuple[str, ...]:
 
 def networks_of(candidate: str) -> tuple[str, ...]:
     """Names of the networks among them."""
-    return tuple(name for name in members_of(candidate) if name != FUSION)
+    return tuple(name for name in members_of(candidate) if name in NETWORKS)
 
 
 def in_words(candidate: str) -> str:
@@ -35,6 +37,8 @@ def in_words(candidate: str) -> str:
     members = members_of(candidate)
     if members == (FUSION,):
         return "the fused label map"
+    if members == (COHORT,):
+        return "the label map fused from other cases of the cohort"
     if len(members) == 1:
         return f"the label map of {NETWORKS[candidate]}"
     names = [NETWORKS.get(name, name) for name in members]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from covoxel.segmentation.candidates import FUSION, NETWORKS, candidates_of, in_words, members_of, networks_of
+from covoxel.segmentation.candidates import COHORT, FUSION, NETWORKS, candidates_of, in_words, members_of, networks_of
 
 PRIOR: Mapping[str, float] = {
     "joint": 0.003,
@@ -25,6 +25,7 @@ PRIOR_OF_ONE: Mapping[str, float] = {
     "fusion+joint": 0.012,
     "fusion+nnunet": 0.012,
     "fusion+joint+nnunet": 0.016,
+    COHORT: 0.05,
 }
 """The same where there is one atlas: fusion is one warp then, and a network has seen that atlas on many images."""
 PRIOR_CASES = 16.0
@@ -43,7 +44,7 @@ _MAD = 1.4826  # median absolute deviation to standard deviation, for a normal d
 
 def expected_gain(candidate: str, atlases: int) -> float:
     """Gain of a candidate over the fusion of so many atlases, in Dice, before a held-out one was seen."""
-    return PRIOR[candidate] + (PRIOR_OF_ONE[candidate] - PRIOR[candidate]) / max(1, atlases) ** 2
+    return PRIOR_OF_ONE[candidate] if atlases == 1 else PRIOR[candidate]
 
 
 @dataclass(frozen=True)
@@ -59,11 +60,14 @@ class Standing:
         neither has any.
     empty
         Names of the networks that found no structure at all.
+    cohort
+        Whether other cases, as atlases, have labelled it too (with one atlas alone).
     """
 
     predicted: float
     agreement: Mapping[str, float | None]
     empty: frozenset[str] = field(default_factory=frozenset)
+    cohort: bool = False
 
     def refused(self, network: str) -> str:
         """Why a network is not to be believed here, in words; empty if nothing is wrong."""
@@ -177,6 +181,8 @@ class Rivals:
             for name in candidates_of(networks)
             if name != FUSION
         }
+        if any(one.cohort for one in cohort):
+            advantages[COHORT] = Advantage.of([], PRIOR_OF_ONE[COHORT])
         agreements = {
             name: [value for one in cohort if (value := one.agreement[name]) is not None] for name in networks
         }
@@ -223,6 +229,8 @@ class Rivals:
         own = {name: SHARED * poor - max(0.0, self._apart(name, standing) - poor) for name in self.agreement}
         raw = {FUSION: standing.predicted}
         for name, advantage in self.advantages.items():
+            if name == COHORT and not standing.cohort:
+                continue
             share = sum(own[network] for network in networks_of(name)) / len(members_of(name))
             raw[name] = standing.predicted + advantage.mean + share
         return raw

@@ -307,3 +307,22 @@ def test_wrong_settings_are_refused_before_anything_starts(
     refused("segment: {views: 0}\n", "segment.views = 0 is wrong")
     refused("", "--segmenter must be one of fusion, joint, nnunet, auto", "few-shot", "--segmenter", "best")
     refused("", "segment.segmenter is fusion, so no network segments", "segment")
+
+
+def test_with_one_atlas_other_cases_that_the_network_has_labelled_are_atlases_too(
+    run: Run, model: Callable[..., str], make_cohort: MakeCohort
+) -> None:
+    make_cohort(cases=4, labelled=1)
+    settings = SELECT + model(ImageModel(by_intensity, VALUES))
+    output, _ = run(settings, atlases=1)
+    assert facts(output, "cohort", "c3")["cases"] == ["c2", "c4"], "not the case itself, and not the atlas"
+    assert cases(output)["c3"]["rule"].startswith("cohort")
+    labels = (output / "segmentations" / "c3.nii.gz").read_bytes()
+    assert labels == (output / "work" / "candidates" / "cohort" / "c3.nii.gz").read_bytes()
+
+    record = Manifest(output).path("cohort", "c3").read_bytes()
+    run(settings, atlases=1)
+    assert Manifest(output).path("cohort", "c3").read_bytes() == record, "what is done is not done again"
+
+    other, _ = run(SELECT + model(ImageModel(by_intensity, VALUES), segmenter="joint"), atlases=1, output="joint")
+    assert not list((other / "work" / "candidates").glob("cohort"))

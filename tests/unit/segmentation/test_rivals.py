@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from covoxel.segmentation.candidates import candidates_of, in_words
 from covoxel.segmentation.rivals import PRIOR, Advantage, Rivals, Standing, expected_gain
 
-BOTH, MANY = "fusion+joint", 10_000
+BOTH, MANY = "fusion+joint", 10
 unit = st.floats(0, 1)
 
 
@@ -40,7 +40,17 @@ def test_one_atlas_is_one_warp_and_a_network_is_believed_more() -> None:
     assert Rivals.fit(["joint"], [], USUAL, 1).choose(standing(0.87, 0.92)).candidate == "joint"
     assert Rivals.fit(["joint"], [], USUAL, 10).choose(standing(0.87, 0.92)).candidate == BOTH
     assert expected_gain("joint", 1) == pytest.approx(0.023)
-    assert expected_gain("joint", 1) > expected_gain("joint", 2) > expected_gain("joint", 10) > PRIOR["joint"]
+    assert expected_gain("joint", 2) == PRIOR["joint"]
+
+
+def test_with_one_atlas_the_cohort_is_kept_where_it_has_labelled_the_case() -> None:
+    asked = Standing(0.87, {"joint": 0.92}, cohort=True)
+    known = Rivals.fit(["joint"], [], [*USUAL, asked], 1)
+    chosen = known.choose(asked)
+    assert chosen.candidate == "cohort"
+    assert chosen.reason.startswith("The label map fused from other cases of the cohort is expected to be better")
+    assert known.choose(USUAL[0]).candidate == "joint"
+    assert "cohort" not in known.predict(USUAL[0])
 
 
 def test_held_out_atlases_move_the_gain_from_the_prior_the_more_the_more_there_are() -> None:

@@ -1,0 +1,135 @@
+"""Cohort: with one atlas, other cases are atlases too, with the labels that a network has given them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from prefect import task
+
+from covoxel.fusion import fuse, gather_evidence
+from covoxel.io import read_image, read_labels
+from covoxel.segmentation.candidates import COHORT
+from covoxel.spatial import resample_labels
+from data_catalog.files import load_image
+from tasks.align import training_ids
+from tasks.fuse import restored
+from tasks.job import Artifact, Job, Made, work
+from tasks.models import model_sha256
+from tasks.options import TASK_OPTIONS
+from tasks.register import RegisterJob, registered
+from tasks.results import write_result
+from tasks.study import Study
+
+STAGE = COHORT
+RULE = "joint_label_fusion"
+LEAST = 2
+"""Other cases at least: one more warp is no more than the atlas is."""
+
+
+@dataclass(frozen=True)
+class CohortJob(Job):
+    """A case and the others that label it.
+
+    Parameters
+    ----------
+    native
+        The image as it came: the label map returns to its grid.
+    onto
+        How the others are brought onto the case.
+    labels
+        Their label maps, by id.
+    """
+
+    stage = STAGE
+    code = (
+        *RegisterJob.code,
+        "covoxel.fusion",
+        "covoxel.losses.box",
+        "covoxel.preprocessing",
+        "tasks.cohort_atlases",
+        "tasks.fuse",
+        "tasks.results",
+    )
+    vital = False
+
+    native: Artifact
+    onto: RegisterJob
+    labels: Mapping[str, Artifact]
+
+    def inputs(self) -> Mapping[str, str]:
+        """SHA-256 of everything that is read, by name."""
+        labels = {f"labels.{name}": file.sha256 for name, file in self.labels.items()}
+        return {"native": self.native.sha256, **self.onto.inputs(), **labels}
+
+    def parameters(self) -> Mapping[str, Any]:
+        """Settings the result depends on."""
+        return self.onto.parameters()
+
+
+@task(task_run_name="label {job.case} by other cases", **TASK_OPTIONS)
+@work
+def label_by_cohort(job: CohortJob) -> Made:
+    """Write the label map that the others give, and its confidence, on the case's own grid.
+
+    Errors that they do not share cancel out, as those of many atlases do.
+
+    References
+    ----------
+    Pipitone et al., Multi-atlas segmentation of the whole hippocampus and subfields using multiple automatically
+    generated templates, NeuroImage 2014; Wolz et al., LEAP: learning embeddings for atlas propagation, NeuroImage 2010.
+    Different here: a network, and not a warp of the atlas, has labelled the others.
+    """
+    names, fixed = sorted(job.labels), read_image(job.onto.fixed.path)
+    images = [read_image(job.onto.moving[name].path) for name in names]
+    label_maps = [
+        resample_labels(read_labels(job.labels[name].path), image.grid)
+        for name, image in zip(names, images, strict=True)
+    ]
+    evidence = gather_evidence(fixed.to(job.device), images, label_maps, registered(job.onto, names))
+    label_map, confidence = restored(fuse(RULE, evidence), evidence.values, fixed, load_image(job.native.path))
+    return Made(write_result(label_map, confidence, job.layout.candidate(job.case, COHORT)), {"cases": names})
+
+
+def label_by_cohort_jobs(study: Study) -> list[CohortJob]:
+    """A job for each case that a network has segmented, where there is one atlas and nobody is asked for by name."""
+    settings = study.call.settings
+    said = {case.id: record for case in study.fixed if (record := study.record("segment", case.id))}
+    if settings.segment.segmenter != "auto" or len(study.atlases) != 1 or not said:
+        return []
+    agreement = {case: record.facts["agreement"] for case, record in said.items()}
+    network = next(name for name in settings.segment.networks if name in next(iter(agreement.values())))
+    teachers, jobs = _likeliest(study, agreement, network), []
+    for case in said:
+        others = [other for other in teachers if other != case][: settings.segment.cohort]
+        if len(others) >= LEAST:
+            jobs.append(_job(study, case, others, network))
+    return jobs
+
+
+def _likeliest(study: Study, agreement: Mapping[str, Mapping[str, float | None]], network: str) -> list[str]:
+    """Cases that may teach, those first on which the network agrees most with the atlas."""
+    may = set(training_ids(study)) & agreement.keys()
+    return sorted(may, key=lambda case: (-(agreement[case][network] or 0.0), case))
+
+
+def _job(study: Study, case: str, others: list[str], network: str) -> CohortJob:
+    layout, settings = study.layout, study.call.settings.register_
+    images = {name: study.artifact("preprocess", name, layout.preprocessed(name)) for name in (case, *others)}
+    onto = RegisterJob(
+        case,
+        study.call.output,
+        study.device,
+        fixed=images.pop(case),
+        moving=images,
+        settings=settings,
+        is_atlas=False,
+        network=None if settings.model is None else model_sha256(settings.model),
+    )
+    return CohortJob(
+        case,
+        study.call.output,
+        study.device,
+        native=Artifact(study.cohort.case(case).image, study.records["check"][case].inputs["image"]),
+        onto=onto,
+        labels={other: study.artifact("segment", other, layout.candidate(other, network)[0]) for other in others},
+    )
