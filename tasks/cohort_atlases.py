@@ -90,11 +90,17 @@ def label_by_cohort(job: CohortJob) -> Made:
     return Made(write_result(label_map, confidence, job.layout.candidate(job.case, COHORT)), {"cases": names})
 
 
+def asks_cohort(study: Study) -> bool:
+    """Whether other cases are to label each case: there is one atlas, and the best candidate is asked for."""
+    segment = study.call.settings.segment
+    return segment.segmenter == "auto" and segment.cohort > 0 and len(study.atlases) == 1
+
+
 def label_by_cohort_jobs(study: Study) -> list[CohortJob]:
-    """A job for each case that a network has segmented, where there is one atlas and nobody is asked for by name."""
+    """A job for each case that a network has segmented, where other cases are to label it."""
     settings = study.call.settings
     said = {case.id: record for case in study.fixed if (record := study.record("segment", case.id))}
-    if settings.segment.segmenter != "auto" or len(study.atlases) != 1 or not said:
+    if not asks_cohort(study) or not said:
         return []
     agreement = {case: record.facts["agreement"] for case, record in said.items()}
     network = next(name for name in settings.segment.networks if name in next(iter(agreement.values())))
