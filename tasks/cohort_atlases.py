@@ -9,6 +9,7 @@ from prefect import task
 from covoxel.fusion import fuse, gather_evidence
 from covoxel.io import read_image, read_labels
 from covoxel.segmentation.candidates import COHORT
+from covoxel.segmentation.rivals import GROSS
 from covoxel.spatial import resample_labels
 from data_catalog.files import load_image
 from tasks.align import training_ids
@@ -113,9 +114,9 @@ def label_by_cohort_jobs(study: Study) -> list[CohortJob]:
 
 
 def _likeliest(study: Study, agreement: Mapping[str, Mapping[str, float | None]], network: str) -> list[str]:
-    """Cases that may teach, those first on which the network agrees most with the atlas."""
-    may = set(training_ids(study)) & agreement.keys()
-    return sorted(may, key=lambda case: (-(agreement[case][network] or 0.0), case))
+    """Cases that may teach, those first on which the network agrees most with the atlas; none where they contradict."""
+    agrees = {case: agreement[case][network] or 0.0 for case in training_ids(study) if case in agreement}
+    return sorted((case for case in agrees if agrees[case] >= GROSS), key=lambda case: (-agrees[case], case))
 
 
 def _job(study: Study, case: str, others: list[str], network: str) -> CohortJob:

@@ -324,5 +324,6 @@ def test_with_one_atlas_other_cases_that_the_network_has_labelled_are_atlases_to
     run(settings, atlases=1)
     assert Manifest(output).path("cohort", "c3").read_bytes() == record, "what is done is not done again"
 
-    other, _ = run(SELECT + model(ImageModel(by_intensity, VALUES), segmenter="joint"), atlases=1, output="joint")
-    assert not list((other / "work" / "candidates").glob("cohort"))
+    for name, says, segmenter in (("joint", by_intensity, "joint"), ("wrong", turned, "auto")):
+        other, _ = run(SELECT + model(ImageModel(says, VALUES), segmenter=segmenter), atlases=1, output=name)
+        assert not list((other / "work" / "candidates").glob("cohort")), "nobody asked, or the network contradicts"
