@@ -145,14 +145,14 @@ class Design:
         return {case: inverse[:, number] for number, case in enumerate(known)}
 
     def outside(self, values: Mapping[str, Value]) -> str | None:
-        """A sentence if a number lies outside the range of the cohort, None if none does.
+        """What to say of numbers outside the range of the cohort, None if there are none.
 
         Raises
         ------
         CovariateError
             If it lies so far outside that no template can be had.
         """
-        bent = any(column.power > 1 for column in self.columns)
+        bent, found = any(column.power > 1 for column in self.columns), []
         for name, scale in self.scales.items():
             value = values.get(name, scale.mean)
             assert not isinstance(value, str)
@@ -162,8 +162,8 @@ class Design:
             told = f"{name} = {value:g} lies outside the cohort, which reaches from {scale.low:g} to {scale.high:g}"
             if not scale.low - room <= value <= scale.high + room:
                 raise CovariateError(f"{told}; templates can be had from {scale.low - room:g} to {scale.high + room:g}")
-            return f"{told}: that template is extrapolated"
-        return None
+            found.append(f"{told}: that template is extrapolated")
+        return "; ".join(found) or None
 
     def _number(self, column: Column, values: Mapping[str, Value]) -> float:
         if column.covariate not in values:

@@ -89,6 +89,16 @@ def test_values_far_outside_the_cohort_and_too_few_cases_are_refused() -> None:
         design.row({"weight": 80.0})
 
 
+def test_each_number_is_held_against_its_own_range() -> None:
+    known = {f"p{n}": {"age": 50.0 + n, "weight": 60.0 + (n * 7) % 12} for n in range(12)}
+    design = Design.of(known, ["age", "weight"])
+    told = str(design.outside({"age": 62.0, "weight": 72.0}))
+    assert "age = 62" in told
+    assert "weight = 72" in told
+    with pytest.raises(CovariateError, match="weight = 500 lies outside"):
+        design.outside({"age": 62.0, "weight": 500.0})
+
+
 def test_velocities_and_stretches_that_follow_age_are_found_and_pose_is_not() -> None:
     grid, rng = Grid.from_spacing((12, 10), 2.0), np.random.default_rng(0)
     known = people()
