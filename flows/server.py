@@ -100,10 +100,11 @@ def _free_slot() -> FileLock:
     A database stays for later runs, as it takes longer to make than to open. The lock of a run that was killed is free.
     """
     state_folder().mkdir(parents=True, exist_ok=True)
-    return next(filter(_taken, (FileLock(state_folder() / f"private-{number}.lock") for number in count(1))))
+    return next(filter(_takes, (FileLock(state_folder() / f"private-{number}.lock") for number in count(1))))
 
 
-def _taken(lock: FileLock) -> bool:
+def _takes(lock: FileLock) -> bool:
+    """Whether a lock was free; this process holds it now."""
     try:
         lock.acquire(blocking=False)
     except Timeout:

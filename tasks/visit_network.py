@@ -78,7 +78,7 @@ def visit_network(study: Study) -> VisitNetwork | None:
     if kind is None:
         return None
     folder = _folder(study, kind)
-    sha = joint_model_sha256(folder) if kind == "joint" else read_nnunet(folder).fingerprint
+    sha = joint_model_sha256(folder) if kind == "joint" else _read_nnunet(folder).fingerprint
     return VisitNetwork(kind, folder, sha, settings.segment.views)
 
 
@@ -101,7 +101,7 @@ def check_visit_network(study: Study) -> None:
             raise SettingsError(f"settings: {_PLACES[kind]}: {error}") from None
         return
     check_nnunet(study.call.settings.segment.nnunet, study.device)
-    channels = read_nnunet(folder).channels
+    channels = _read_nnunet(folder).channels
     if channels != 1:
         raise SettingsError(
             f"settings: {_PLACES[kind]}: the model {folder} must see one image of a visit, it sees {channels} channels"
@@ -120,7 +120,7 @@ def check_network_labels(study: Study) -> None:
     if kind is None:
         return
     folder = _folder(study, kind)
-    known = set(joint_facts(folder).values if kind == "joint" else read_nnunet(folder).values) - {0}
+    known = set(joint_facts(folder).values if kind == "joint" else _read_nnunet(folder).values) - {0}
     drawn = {v for atlas in study.atlases for v in study.records["check"][atlas.id].facts["label_values"]} - {0}
     if known != drawn:
         raise SettingsError(
@@ -129,7 +129,7 @@ def check_network_labels(study: Study) -> None:
         )
 
 
-def read_nnunet(folder: Path) -> TrainedModel:
+def _read_nnunet(folder: Path) -> TrainedModel:
     """The model of a folder.
 
     Raises
@@ -151,6 +151,3 @@ def _folder(study: Study, kind: NetworkName) -> Path:
             f"settings: longitudinal.network = {kind!r} must have a trained model, and {_PLACES[kind]} names none"
         )
     return folder
-
-
-__all__ = ["VisitNetwork", "check_network_labels", "check_visit_network", "visit_network"]
