@@ -1,8 +1,9 @@
 """Engine svf: affine, then a stationary velocity field a pair, coarse to fine, all moving images in one batch."""
 
-from covoxel.registration.alignment import coarse_affine
+from covoxel.registration.alignment import align, coarse_affine
 from covoxel.registration.base import ENGINES, MovingBatch
 from covoxel.registration.descent import Regulariser, Schedule, Term, deform
+from covoxel.registration.model import Alignment
 from covoxel.registration.objective import Freedom
 from covoxel.spatial import Image, Transform
 
@@ -12,6 +13,7 @@ def svf(
     fixed: Image,
     moving: MovingBatch,
     *,
+    alignment: Alignment = "affine",
     freedom: Freedom = "affine",
     search: bool = True,
     affine_similarity: str | None = None,
@@ -35,6 +37,9 @@ def svf(
     ----------
     fixed, moving
         Intensities of about 0 to 1.
+    alignment
+        What the deformation starts from: "affine"; or, where images nearly lie on one another, "centre" (centre on
+        centre) or "none" (as their headers say), which cost nothing.
     freedom, search
         Of the affine part, as for `affine`.
     affine_similarity
@@ -67,6 +72,9 @@ def svf(
     Avants et al., Symmetric diffeomorphic image registration with cross-correlation, Med Image Anal 2008.
     """
     schedule = Schedule(iterations, regulariser, step_vox, momentum, update_sigma_vox, velocity_sigma_vox)
-    similar = affine_similarity or similarity
-    start = coarse_affine(fixed, moving, freedom=freedom, similarity=similar, search=search)
+    if alignment == "affine":
+        similar = affine_similarity or similarity
+        start = coarse_affine(fixed, moving, freedom=freedom, similarity=similar, search=search)
+    else:
+        start = align(fixed, moving, alignment)
     return deform(start, [Term.of_intensities(fixed, moving, similarity, radius)], schedule)

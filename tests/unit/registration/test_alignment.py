@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from covoxel.registration import register
 from covoxel.registration.alignment import align
 from covoxel.registration.base import MovingBatch
-from covoxel.spatial import Grid, Image
+from covoxel.spatial import Grid, Image, resample
+from covoxel.spatial.smoothing import gaussian
 
 
 def test_headers_are_trusted_by_none() -> None:
@@ -45,3 +47,21 @@ def test_an_unknown_alignment_is_refused() -> None:
     image = Image(torch.rand(9, 8), Grid.from_spacing((9, 8)))
     with pytest.raises(ValueError, match="alignment must be none, centre or affine, got 'center'"):
         align(image, MovingBatch.of([image], "cpu"), "center")  # type: ignore[arg-type]
+
+
+def test_svf_deforms_from_the_alignment_it_is_given() -> None:
+    grid = Grid.from_spacing((40, 36))
+    fixed = Image(gaussian(torch.rand(1, 1, 40, 36, generator=torch.Generator().manual_seed(0)), [2.0, 2.0])[0, 0], grid)
+    moving = Image(fixed.data.roll(2, 0), grid.cropped([6, 0], grid.shape))
+    (from_middle,) = register("svf", fixed, [moving], alignment="centre")
+    (from_affine,) = register("svf", fixed, [moving])
+    (middle,) = align(fixed, MovingBatch.of([moving], "cpu"), "centre")
+    np.testing.assert_array_equal(from_middle.moving_from_fixed, middle.moving_from_fixed)
+    assert not np.allclose(from_affine.moving_from_fixed, middle.moving_from_fixed, atol=0.1)
+    inner = (slice(6, -6), slice(6, -6))
+    before, after = (
+        (resample(moving, grid, found).data - fixed.data)[inner].square().mean() for found in (middle, from_middle)
+    )
+    assert after < 0.1 * before
+    with pytest.raises(ValueError, match="alignment must be none, centre or affine, got 'center'"):
+        register("svf", fixed, [moving], alignment="center")
