@@ -15,11 +15,12 @@ from benchmarks import common
 from benchmarks.fusion_evidence import Cohort
 from benchmarks.fusion_jobs import Workers
 from benchmarks.league_brain import measure_brain
-from benchmarks.league_methods import DRIVES, LEARNED, WITHOUT_NETWORK, Method, methods_of
+from benchmarks.league_methods import DRIVES, LEARNED, WITHOUT_NETWORK, Method, methods_of, through_template
 from benchmarks.league_process import PartFailed
 from benchmarks.league_propagation import propagate_all
 from benchmarks.league_scores import score_all
 from benchmarks.league_table import FUSED, Entry, by_case, markdown, row_of, verdicts
+from benchmarks.league_template import LeagueTemplate, TemplateJob, template_of
 from benchmarks.league_timing import TimingJob, time_methods
 from benchmarks.league_training import TrainedRecipe, TrainingJob, recipe_of, train_all
 from benchmarks.measure import say
@@ -41,6 +42,9 @@ NOTES = (
     "ms_1, ms_2: a pair in one and in two threads, a case with all its atlases at once; ms_single: a pair alone, two",
     "  threads; gpu_ms, gpu_ms_single: likewise on a GPU. From images in memory to transforms in memory; refined rows",
     "  include their network and, if driven by labels, predicting these.",
+    "through a template: one of the atlases and unlabelled cases, no label; a case is registered to it once, and the",
+    "  atlases come along by composition: ms_1 and ms_2 share that one registration, ms_single does not. minutes: with",
+    "  those of the template.",
     "brain_s, brain_gib: one pair of 160 x 192 x 224 voxels, two threads, network alone, largest resident memory.",
     "parameters, steps, best_step, minutes: of the training; the weights of the best step on held-out pairs are kept.",
     "  Minutes are of one process, and with those of propagating labels, once for all, where these teach.",
@@ -88,6 +92,12 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "--refine", nargs="*", choices=DRIVES, help="also networks and then svf, driven by these (default intensities)"
     )
     parser.add_argument("--fuse", help="names of recipes whose warps are fused too, with commas between, or all")
+    parser.add_argument(
+        "--template",
+        type=int,
+        default=50,
+        help="also through a template of the atlases and the first so many unlabelled cases (default 50; 0: not)",
+    )
     parser.add_argument("--timed", type=int, default=3, help="cases on which the clock runs (default 3; 0: none)")
     parser.add_argument("--no-brain", action="store_true", help="leave the pair of brains out")
     options = common.arguments(parser, argv)
@@ -122,13 +132,23 @@ class League:
         trained = self._trained()
         say(f"{len(self.cohort.atlases)} atlases x {len(self.cohort.cases)} {self.options.cases} cases")
         drives = self.options.refine or ()
+        taught = {t.recipe: t.supervision for t in trained}
+        template = self._template()
         methods = [*WITHOUT_NETWORK, *(m for t in trained for m in methods_of(t.recipe, t.model, drives))]
+        if template is not None:
+            free = [m for m in methods if m.engine == LEARNED and drives and not taught[m.recipe].startswith("labels")]
+            methods += through_template(template.folder, free)
         with Workers(self.options.processes, self.options.seed, self.folder, with_ants=False) as workers:
             scores = score_all(methods, self.cohort, self._rules(methods), self.work / "scores", workers)
         methods = [method for method in methods if method.name in scores]
-        facts = self._facts(methods, {t.recipe: t for t in trained})
-        taught = {t.recipe: t.supervision for t in trained}
+        facts = self._facts(methods, {t.recipe: t for t in trained}, template)
         return [Entry(m, scores[m.name], facts[m.name], taught.get(m.recipe, "")) for m in methods]
+
+    def _template(self) -> LeagueTemplate | None:
+        if not self.options.template:
+            return None
+        others = self.unlabelled[: self.options.template]
+        return template_of(TemplateJob(self.cohort.source, self.cohort.atlases, others), self.work)
 
     def _trained(self) -> list[TrainedRecipe]:
         options, names = self.options, recipe_names()
@@ -171,7 +191,9 @@ class League:
         ]
         return {method.name: RULES for method in fused}
 
-    def _facts(self, methods: Sequence[Method], trained: dict[str, TrainedRecipe]) -> dict[str, dict[str, Any]]:
+    def _facts(
+        self, methods: Sequence[Method], trained: dict[str, TrainedRecipe], template: LeagueTemplate | None
+    ) -> dict[str, dict[str, Any]]:
         facts: dict[str, dict[str, Any]] = {method.name: {} for method in methods}
         if self.options.timed:
             say("seconds a pair, one process")
@@ -181,6 +203,9 @@ class League:
         for method in methods:
             if method.recipe:
                 facts[method.name] |= trained[method.recipe].facts
+            if method.template is not None and template is not None:
+                trained_for = float(facts[method.name].get("minutes", 0.0))
+                facts[method.name]["minutes"] = trained_for + template.minutes
             if method.engine == LEARNED and not self.options.no_brain:
                 facts[method.name] |= self._brain(method)
         return facts

@@ -1,4 +1,4 @@
-"""The methods of the league: engines without a network, networks alone, networks and then a few steps of svf."""
+"""The methods of the league: engines without a network, networks alone or refined by svf, directly or by a template."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from benchmarks.league_template import bring_through
 from covoxel.fusion import fuse, gather_evidence
 from covoxel.registration import MovingBatch, PairModel, register
 from covoxel.registration.alignment import align
@@ -35,6 +36,8 @@ class Method:
         Folder of that network.
     drive
         What the refinement looks at; empty without one.
+    template
+        Folder of the template through which all atlases come onto a case; None: each is registered to it.
     """
 
     name: str
@@ -42,6 +45,7 @@ class Method:
     recipe: str = ""
     model: Path | None = None
     drive: str = ""
+    template: Path | None = None
 
 
 WITHOUT_NETWORK = (Method(CENTRE, CENTRE), Method("affine", "affine"), Method("svf", "svf"))
@@ -53,15 +57,31 @@ def methods_of(recipe: str, model: Path, drives: Sequence[str]) -> list[Method]:
     return [Method(recipe, LEARNED, recipe, model), *refined]
 
 
+def through_template(template: Path, networks: Sequence[Method]) -> list[Method]:
+    """The rows through a template: by svf, and by each of these networks, refined on intensities."""
+    refined = [
+        Method(through_name(refined_name(m.recipe, "")), REFINED, m.recipe, m.model, "", template) for m in networks
+    ]
+    return [Method(through_name("svf"), "svf", template=template), *refined]
+
+
+def through_name(direct: str) -> str:
+    """Name of the row of a method that goes through the template."""
+    return f"{direct}, through a template"
+
+
 def refined_name(recipe: str, drive: str) -> str:
     """Name of the row of a refined recipe."""
-    return f"{recipe} + svf" + ("" if drive == "intensities" else f" on {drive}")
+    return f"{recipe} + svf" + ("" if drive in ("", "intensities") else f" on {drive}")
 
 
 def transforms_of(
     method: Method, fixed: Image, moving: Sequence[Image], label_maps: Sequence[Image], device: str = "cpu"
 ) -> list[Transform]:
     """Transforms of all atlases; the labels are those of the atlases and only drive what says so."""
+    if method.template is not None:
+        network = {} if method.model is None else {"model": loaded(method.model, device)}
+        return bring_through(method.template, method.engine, fixed, len(moving), network, device)
     if method.engine == CENTRE:
         return align(fixed, MovingBatch.of(moving, "cpu"), "centre")
     if method.model is None:

@@ -46,14 +46,24 @@ def score_all(
 def _files(method: Method, cohort: Cohort, rules: Sequence[str], folder: Path) -> tuple[Path, Path]:
     """Files of pairs and of fused labels; their names change with everything the scores depend on."""
     weights = "" if method.model is None else sha256_file(method.model / "weights.safetensors")
-    about = [method.engine, method.drive, weights, cohort.atlases, cohort.cases, list(rules), code_digest(_CODE)]
+    template = "" if method.template is None else method.template.name  # ends in its key
+    about = [
+        method.engine,
+        method.drive,
+        weights,
+        template,
+        cohort.atlases,
+        cohort.cases,
+        list(rules),
+        code_digest(_CODE),
+    ]
     about.append(hashlib.sha256(b"".join((ROOT / "benchmarks" / f).read_bytes() for f in _SOURCES)).hexdigest())
     stem = "".join(letter if letter.isalnum() else "_" for letter in method.name)
     key = sha256_json(about)[:8]
     return folder / f"{stem}-{key}.pairs.tsv", folder / f"{stem}-{key}.fused.tsv"
 
 
-_SOURCES = ("league_methods.py", "league_scoring.py")
+_SOURCES = ("league_methods.py", "league_scoring.py", "league_template.py")
 
 
 def _write(scores: Sequence[CaseScore], files: tuple[Path, Path]) -> None:

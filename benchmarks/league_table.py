@@ -92,9 +92,8 @@ def verdicts(entries: Sequence[Entry], rows: Sequence[dict[str, Any]]) -> list[B
     for entry, row in pairs:
         if entry.method.recipe == MAIN and entry.method.engine == REFINED:
             bars += _refined(row)
-    unlabelled = [
-        row for entry, row in pairs if entry.method.engine == LEARNED and not entry.supervision.startswith("labels")
-    ]
+    quick = [(entry, row) for entry, row in pairs if entry.method.engine == LEARNED or entry.method.template]
+    unlabelled = [row for entry, row in quick if not entry.supervision.startswith("labels")]
     best = max(unlabelled, key=lambda row: float(row["dice"]), default=None)
     svf = next((row for row in rows if row["method"] == "svf"), None)
     if best is not None and svf is not None:

@@ -75,9 +75,12 @@ def _seconds(work: Callable[[], object]) -> float:
     return watch.seconds
 
 
+_FOLDERS = ("model", "template")
+
+
 def job_of(data: dict[str, Any]) -> TimingJob:
     """A job from the JSON it was sent as."""
-    methods = tuple(Method(**{**m, "model": None if m["model"] is None else Path(m["model"])}) for m in data["methods"])
+    methods = tuple(Method(**{**m, **{name: m[name] and Path(m[name]) for name in _FOLDERS}}) for m in data["methods"])
     return TimingJob(methods, cohort_of(data["cohort"]), tuple(data["cases"]))
 
 

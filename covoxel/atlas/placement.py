@@ -89,7 +89,9 @@ class Placement:
 
 
 def displacement_at(transform: Transform, onto: Grid, fixed_from_onto: NDArray[np.float64]) -> Tensor:
-    """Displacement of a transform, mm, `(n, *onto.shape)`, at the points of another grid; zero outside its own.
+    """Displacement of a transform, mm, `(n, *onto.shape)`, at the points of another grid; continued outside its own.
+
+    A displacement that ended with its grid would tear the map along the border.
 
     Parameters
     ----------
@@ -105,7 +107,7 @@ def displacement_at(transform: Transform, onto: Grid, fixed_from_onto: NDArray[n
     field = transform.displacement_mm[None].float()
     matrix = transform.grid.voxel_from_ras @ fixed_from_onto @ onto.ras_from_voxel
     at = apply_matrix(torch.tensor(matrix)[None].to(field), voxel_coordinates(onto.shape, field))
-    return (sample(field, at) * inside(at, transform.grid))[0]
+    return sample(field, at)[0]
 
 
 def inside(coordinates_vox: Tensor, grid: Grid) -> Tensor:
@@ -128,6 +130,8 @@ def steady(matrix: NDArray[np.floating]) -> NDArray[np.float64]:
 def through(outer: Transform, inner: Transform) -> Transform:
     """The map `outer ∘ inner` as one transform on the grid of `inner`, of which it keeps the matrices apart.
 
+    Where points come to lie beyond the grid of `outer`, its displacement is continued, see `displacement_at`.
+
     Parameters
     ----------
     outer
@@ -141,7 +145,7 @@ def through(outer: Transform, inner: Transform) -> Transform:
         return Transform(grid, matrix, inner.displacement_mm)
     at = inner.moving_coordinates_vox(outer.grid)
     field = outer.displacement_mm[None].float().cpu()
-    shift = (sample(field, at) * inside(at, outer.grid))[0]
+    shift = sample(field, at)[0]
     back = torch.tensor(inverse(inner.moving_from_fixed)[:n, :n]).to(shift)
     total = torch.einsum("cd,d...->c...", back, shift)
     return Transform(grid, matrix, total if inner.displacement_mm is None else total + inner.displacement_mm.cpu())

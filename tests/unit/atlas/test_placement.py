@@ -1,5 +1,6 @@
 """Placements: there and back, one after the other, on disk."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import torch
 
 from covoxel.atlas import FolderOfPlacements, Placement, read_placement, through, write_placement
+from covoxel.metrics import digital_folding, folding
 from covoxel.registration.pyramid import cell_grid
 from covoxel.spatial import Grid
 from covoxel.spatial.smoothing import gaussian
@@ -48,6 +50,19 @@ def test_two_maps_in_turn_are_one() -> None:
     inner, outer = first.inverse(case), second.transform()
     points = case.to_ras(np.stack(np.meshgrid(*[np.arange(8, 22)] * 3, indexing="ij"), -1).reshape(-1, 3))
     assert np.abs(through(outer, inner).map(points) - outer.map(inner.map(points))).max() < 1e-3
+
+
+def test_no_map_tears_where_the_template_ends() -> None:
+    bent = placement(3)
+    assert bent.velocity_vox is not None
+    first, second = (
+        replace(bent, velocity_vox=bent.velocity_vox + 1.5),
+        replace(bent, velocity_vox=1.5 - bent.velocity_vox),
+    )
+    wide = Grid.from_spacing((48, 48, 48), 1.1).cropped([-9, -9, -9], (48, 48, 48))
+    inner = first.inverse(wide)
+    for found in (inner, through(second.transform(), inner)):
+        assert folding(found).percent == digital_folding(found).percent == 0
 
 
 def test_a_placement_survives_the_disk_and_damage_is_told(tmp_path: Path) -> None:

@@ -51,7 +51,8 @@ def test_an_unknown_alignment_is_refused() -> None:
 
 def test_svf_deforms_from_the_alignment_it_is_given() -> None:
     grid = Grid.from_spacing((40, 36))
-    fixed = Image(gaussian(torch.rand(1, 1, 40, 36, generator=torch.Generator().manual_seed(0)), [2.0, 2.0])[0, 0], grid)
+    noise = torch.rand(1, 1, 40, 36, generator=torch.Generator().manual_seed(0))
+    fixed = Image(gaussian(noise, [2.0, 2.0])[0, 0], grid)
     moving = Image(fixed.data.roll(2, 0), grid.cropped([6, 0], grid.shape))
     (from_middle,) = register("svf", fixed, [moving], alignment="centre")
     (from_affine,) = register("svf", fixed, [moving])
