@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -21,6 +22,7 @@ from covoxel.atlas.conditional import (
     write_effect,
 )
 from covoxel.atlas.conditional.build import brightness_of
+from covoxel.atlas.conditional.template import At
 from covoxel.io import read_image, read_labels, write_bytes, write_image, write_labels, write_table
 from covoxel.report.conditional import VolumePlot, templates_figure, volumes_figure
 from covoxel.spatial import Image
@@ -111,42 +113,18 @@ def templates(job: ConditionalJob) -> Made:
     """Write the template at each value, its labels, the tables of volumes and of their trends, and the figures."""
     template = _template_of(job)
     asked = asked_values(template.design, asked_columns(job.settings.conditional))
-    file = job.layout.conditional
-    outputs = [file("template.nii.gz"), file("effect.npz"), file("design.json"), file("history.tsv")]
-    write_image(outputs[0], template.image)
-    write_effect(outputs[1], template.effect, template.brightness)
-    write_design(outputs[2], template.design)
-    write_table(outputs[3], pd.DataFrame(list(job.history), columns=list(HISTORY)))
-    rows: list[dict[str, Any]] = []
+    outputs, rows = _write_template(job, template), list[dict[str, Any]]()
     shown: dict[str, tuple[Image, Image | None]] = {}
     middle = template.at({}).volumes_mm3(template.labels)
     for name, values in asked.items():
         at = template.at(values)
         likeliest = None if at.probabilities is None else _likeliest(at.probabilities, template)
         shown[" ".join(name.replace("_", " ").split())] = at.image, likeliest
-        outputs.append(file(f"{name}_template.nii.gz"))
-        write_image(outputs[-1], at.image)
-        if likeliest is not None and at.probabilities is not None:
-            outputs.append(file(f"{name}_dseg.nii.gz"))
-            write_labels(outputs[-1], likeliest)
-            for label, probability in zip(template.labels, at.probabilities, strict=True):
-                if label:
-                    outputs.append(file(f"{name}_label-{label}_probseg.nii.gz"))
-                    write_image(outputs[-1], Image(probability, template.image.grid))
-        beyond = template.design.outside(values) is not None
-        rows += [
-            {
-                "template": name,
-                **{key: values.get(key) for key in template.design.covariates},
-                "label": label,
-                "structure": job.names.get(label, str(label)),
-                "volume_mm3": volume,
-                "percent_of_middle": 100 * volume / middle[label] if middle[label] > 0 else None,
-                "extrapolated": beyond,
-            }
-            for label, volume in at.volumes_mm3(template.labels).items()
-        ]
-    outputs.append(file("templates.png"))
+        outputs += _write_at(job, template, name, at, likeliest)
+        about = {"template": name, **{key: values.get(key) for key in template.design.covariates}}
+        beyond = {"extrapolated": template.design.outside(values) is not None}
+        rows += [about | row | beyond for row in _volume_rows(job, at.volumes_mm3(template.labels), middle)]
+    outputs.append(job.layout.conditional("templates.png"))
     write_bytes(outputs[-1], templates_figure(shown))
     remarks = [remark for values in asked.values() if (remark := template.design.outside(values))]
     facts: dict[str, Any] = {"templates": list(asked), "remarks": list(dict.fromkeys(remarks)), "trends": []}
@@ -155,6 +133,50 @@ def templates(job: ConditionalJob) -> Made:
         outputs += more
         facts["trends"] = told
     return Made(outputs, facts)
+
+
+def _write_template(job: ConditionalJob, template: ConditionalTemplate) -> list[Path]:
+    """The template of the middle, the effect, the design and the history; their files."""
+    names = ("template.nii.gz", "effect.npz", "design.json", "history.tsv")
+    files = [job.layout.conditional(name) for name in names]
+    write_image(files[0], template.image)
+    write_effect(files[1], template.effect, template.brightness)
+    write_design(files[2], template.design)
+    write_table(files[3], pd.DataFrame(list(job.history), columns=list(HISTORY)))
+    return files
+
+
+def _write_at(
+    job: ConditionalJob, template: ConditionalTemplate, name: str, at: At, likeliest: Image | None
+) -> list[Path]:
+    """The template at one of the values, and its labels where there are any; their files."""
+    file = job.layout.conditional
+    outputs = [file(f"{name}_template.nii.gz")]
+    write_image(outputs[0], at.image)
+    if likeliest is None or at.probabilities is None:
+        return outputs
+    outputs.append(file(f"{name}_dseg.nii.gz"))
+    write_labels(outputs[-1], likeliest)
+    for label, probability in zip(template.labels, at.probabilities, strict=True):
+        if label:
+            outputs.append(file(f"{name}_label-{label}_probseg.nii.gz"))
+            write_image(outputs[-1], Image(probability, template.image.grid))
+    return outputs
+
+
+def _volume_rows(
+    job: ConditionalJob, volumes_mm3: Mapping[int, float], middle: Mapping[int, float]
+) -> list[dict[str, Any]]:
+    """Columns of each structure's volume, beside that of the middle."""
+    return [
+        {
+            "label": label,
+            "structure": job.names.get(label, str(label)),
+            "volume_mm3": volume,
+            "percent_of_middle": 100 * volume / middle[label] if middle[label] > 0 else None,
+        }
+        for label, volume in volumes_mm3.items()
+    ]
 
 
 def _template_of(job: ConditionalJob) -> ConditionalTemplate:
