@@ -228,8 +228,12 @@ class LongitudinalSettings(_Stage):
         None, description="joint or nnunet: the model of segment.model or segment.nnunet.model speaks too"
     )
     levels: int = Field(2, ge=0, le=5, description="2: shifts of some eight voxels between visits are found; 0: of two")
-    rounds: PositiveInt = Field(3, description="steps in which template and visits are brought together")
-    update_rounds: int = Field(1, ge=0, description="the same after a visit was added to what there was")
+    rounds: PositiveInt = Field(5, description="steps in which template and visits are brought together")
+    update_rounds: int = Field(
+        0,
+        ge=0,
+        description="the same after a visit was added; more than none moves earlier visits past a run from scratch",
+    )
     update: bool = Field(True, description="add a new visit to the template there is; false: do it anew")
     covariates: list[str] = Field([], description="columns of participants.tsv whose effects the model allows for")
     group: str | None = Field(None, description="column of participants.tsv whose levels may change differently")

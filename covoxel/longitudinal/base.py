@@ -20,7 +20,8 @@ class SeriesSettings:
     coarse_rounds, rounds
         Steps on each coarser level, and on the finest.
     update_rounds
-        Steps on the finest level, of all visits, after a visit was added to a template there was.
+        Steps on the finest level, of all visits, after a visit was added to a template there was. Each takes earlier
+        visits further than a series from scratch does: with none, volumes differ least from that.
     strain
         What is usual within a subject; see `small_displacement`.
     bias_mm
@@ -30,8 +31,8 @@ class SeriesSettings:
     similarity: str = "lncc"
     levels: int = 2
     coarse_rounds: int = 2
-    rounds: int = 3
-    update_rounds: int = 1
+    rounds: int = 5
+    update_rounds: int = 0
     strain: float = 0.1
     bias_mm: float = 15.0
 
