@@ -15,7 +15,7 @@ from benchmarks.sweep_two_networks import load_two
 from covoxel.io import read_labels, read_table
 from covoxel.metrics import summarise
 from covoxel.preprocessing import canonical
-from covoxel.segmentation.candidates import COHORT, NETWORKS, candidates_of
+from covoxel.segmentation.candidates import BY_COHORT, NETWORKS, candidates_of
 from covoxel.training.joint import JointRecipe
 from tasks.joint_facts import joint_facts
 from tasks.layout import Layout
@@ -32,7 +32,7 @@ def rows_of(layout: Layout, cohort: Cohort, seed: int) -> list[dict[str, object]
         FUSION: layout.fused,
         **{
             name: partial(_candidate, layout, name)
-            for name in (*candidates_of(tuple(NETWORKS)), COHORT)
+            for name in (*candidates_of(tuple(NETWORKS)), BY_COHORT)
             if name != FUSION
         },
     }

@@ -10,7 +10,7 @@ from flows.study_flow import parameters, study_flow, training_parameters
 from flows.train_joint import train_joint
 from tasks import plan_nnunet, relabel, train_nnunet
 from tasks.call import CallError
-from tasks.cohort_atlases import STAGE as COHORT
+from tasks.cohort_atlases import STAGE as BY_COHORT
 from tasks.cohort_atlases import label_by_cohort, label_by_cohort_jobs
 from tasks.decide import decide, decide_jobs
 from tasks.judge import judge, judge_jobs
@@ -32,7 +32,7 @@ def segment(study: Study) -> Summary:
         train_joint(**training_parameters(study))
     _train_nnunet(study)
     run_stage(study, "segment", [(segment_case, segment_jobs(study))])
-    run_stage(study, COHORT, [(label_by_cohort, label_by_cohort_jobs(study))])
+    run_stage(study, BY_COHORT, [(label_by_cohort, label_by_cohort_jobs(study))])
     run_stage(study, "judge", [(judge, judge_jobs(study))])
     run_stage(study, "decide", [(decide, decide_jobs(study))])
     return summary_of(study)

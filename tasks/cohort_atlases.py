@@ -8,7 +8,7 @@ from prefect import task
 
 from covoxel.fusion import fuse, gather_evidence
 from covoxel.io import read_image, read_labels
-from covoxel.segmentation.candidates import COHORT
+from covoxel.segmentation.candidates import BY_COHORT
 from covoxel.segmentation.rivals import GROSS
 from covoxel.spatial import resample_labels
 from data_catalog.files import load_image
@@ -21,7 +21,7 @@ from tasks.register import RegisterJob, registered
 from tasks.results import write_result
 from tasks.study import Study
 
-STAGE = COHORT
+STAGE = BY_COHORT
 RULE = "joint_label_fusion"
 LEAST = 2
 """Other cases at least: one more warp is no more than the atlas is."""
@@ -88,7 +88,7 @@ def label_by_cohort(job: CohortJob) -> Made:
     ]
     evidence = gather_evidence(fixed.to(job.device), images, label_maps, registered(job.onto, names))
     label_map, confidence = restored(fuse(RULE, evidence), evidence.values, fixed, load_image(job.native.path))
-    return Made(write_result(label_map, confidence, job.layout.candidate(job.case, COHORT)), {"cases": names})
+    return Made(write_result(label_map, confidence, job.layout.candidate(job.case, BY_COHORT)), {"cases": names})
 
 
 def asks_cohort(study: Study) -> bool:

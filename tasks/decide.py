@@ -8,7 +8,7 @@ from prefect import task
 
 from covoxel.io import read_image, read_labels, sha256_json
 from covoxel.manifest import Record
-from covoxel.segmentation.candidates import COHORT, FUSION
+from covoxel.segmentation.candidates import BY_COHORT, FUSION
 from covoxel.segmentation.rivals import Chosen, Rivals, Standing
 from tasks.fuse import fused_places
 from tasks.job import Artifact, Job, Made, work
@@ -105,7 +105,7 @@ def rivals_of(study: Study) -> tuple[Rivals, dict[str, Standing]]:
         fused, said = study.record("fuse", case.id), study.record("segment", case.id)
         if fused is not None and said is not None:
             empty = said.facts["empty"] if any(fused.facts["volumes_mm3"].values()) else ()
-            others = study.record(COHORT, case.id) is not None
+            others = study.record(BY_COHORT, case.id) is not None
             quality, agreement = fused.facts["quality"] or 0.0, said.facts["agreement"]
             standings[case.id] = Standing(quality, agreement, frozenset(empty), others)
     networks = tuple(next(iter(standings.values())).agreement) if standings else ()
@@ -124,7 +124,7 @@ def _job(study: Study, case: str, fused: Record, chosen: Chosen) -> DecideJob:
     if chosen.candidate == FUSION:
         stage, (label_map, confidence) = "fuse", fused_places(study.layout, case, apart=True)
     else:
-        stage = COHORT if chosen.candidate == COHORT else "segment"
+        stage = BY_COHORT if chosen.candidate == BY_COHORT else "segment"
         label_map, confidence = study.layout.candidate(case, chosen.candidate)
     return DecideJob(
         case,

@@ -9,7 +9,7 @@ from tasks.calibrate import calibrate_jobs
 from tasks.call import Call, CallError
 from tasks.check import check_jobs, set_aside
 from tasks.choose import choose_jobs
-from tasks.cohort_atlases import STAGE as COHORT
+from tasks.cohort_atlases import STAGE as BY_COHORT
 from tasks.cohort_atlases import asks_cohort, label_by_cohort_jobs
 from tasks.conditional import conditional_stages, finish_atlas
 from tasks.correct import correct_jobs
@@ -48,7 +48,7 @@ _FUSED: Stages = [
 ]
 _SEGMENTED: Stages = [
     ("segment", segment_jobs),
-    (COHORT, label_by_cohort_jobs),
+    (BY_COHORT, label_by_cohort_jobs),
     ("judge", judge_jobs),
     ("decide", decide_jobs),
 ]
@@ -167,7 +167,7 @@ def _idle(study: Study) -> set[str]:
     atlases = study.call.settings.atlases
     chooses = atlases.count is not None and atlases.by != "weight"
     aligns = study.alignment == "affine"
-    asked_for = {"choose": chooses, "learn": study.learns, "align": aligns, COHORT: asks_cohort(study)}
+    asked_for = {"choose": chooses, "learn": study.learns, "align": aligns, BY_COHORT: asks_cohort(study)}
     steps = {name for name, _, _ in (*steps_of(study, group_of_atlases(study)), *library_stages(study))}
     return {
         *steps,

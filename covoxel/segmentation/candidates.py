@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 FUSION = "fusion"
 NETWORKS: Mapping[str, str] = {"joint": "the joint network", "nnunet": "nnU-Net"}
 """Networks that may segment beside fusion, in words."""
-COHORT = "cohort"
+BY_COHORT = "cohort"
 """Fusion of other cases, labelled by a network, where there is one atlas (`PRIOR_OF_ONE` of the rivals)."""
 
 
@@ -37,7 +37,7 @@ def in_words(candidate: str) -> str:
     members = members_of(candidate)
     if members == (FUSION,):
         return "the fused label map"
-    if members == (COHORT,):
+    if members == (BY_COHORT,):
         return "the label map fused from other cases of the cohort"
     if len(members) == 1:
         return f"the label map of {NETWORKS[candidate]}"

@@ -9,7 +9,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from covoxel.segmentation.candidates import COHORT, FUSION, NETWORKS, candidates_of, in_words, members_of, networks_of
+from covoxel.segmentation.candidates import (
+    BY_COHORT,
+    FUSION,
+    NETWORKS,
+    candidates_of,
+    in_words,
+    members_of,
+    networks_of,
+)
 
 PRIOR: Mapping[str, float] = {
     "joint": 0.003,
@@ -25,7 +33,7 @@ PRIOR_OF_ONE: Mapping[str, float] = {
     "fusion+joint": 0.012,
     "fusion+nnunet": 0.012,
     "fusion+joint+nnunet": 0.016,
-    COHORT: 0.05,
+    BY_COHORT: 0.05,
 }
 """The same where there is one atlas: fusion is one warp then, and a network has seen that atlas on many images.
 
@@ -184,7 +192,7 @@ class Rivals:
             if name != FUSION
         }
         if any(one.cohort for one in cohort):
-            advantages[COHORT] = Advantage.of([], PRIOR_OF_ONE[COHORT])
+            advantages[BY_COHORT] = Advantage.of([], PRIOR_OF_ONE[BY_COHORT])
         agreements = {
             name: [value for one in cohort if (value := one.agreement[name]) is not None] for name in networks
         }
@@ -231,7 +239,7 @@ class Rivals:
         own = {name: SHARED * poor - max(0.0, self._apart(name, standing) - poor) for name in self.agreement}
         raw = {FUSION: standing.predicted}
         for name, advantage in self.advantages.items():
-            if name == COHORT and not standing.cohort:
+            if name == BY_COHORT and not standing.cohort:
                 continue
             share = sum(own[network] for network in networks_of(name)) / len(members_of(name))
             raw[name] = standing.predicted + advantage.mean + share
