@@ -30,8 +30,8 @@ from tasks.recipe_files import recipe_names
 
 RULES = (FUSED, "joint_label_fusion")
 NOTES = (
-    "supervision: what taught the network; none: there is none; images: no label at all; labels: those of the atlases",
-    "  too; labels, propagated: and those of the unlabelled cases, predicted from the atlases by svf and",
+    "supervision: what taught network or template; none: there is none; images: no label at all; labels: those of the",
+    "  atlases too; labels, propagated: and those of the unlabelled cases, predicted from the atlases by svf and",
     "  locally_weighted; warps: synthetic warps of the images, which are known.",
     "dice: of one atlas alone, all atlases x cases, mean over the structures; p5, minimum: over the pairs. low, high:",
     "  bootstrap interval of the mean, 95 %, cases drawn again with all their atlases. Background is never counted.",
@@ -142,7 +142,8 @@ class League:
             scores = score_all(methods, self.cohort, self._rules(methods), self.work / "scores", workers)
         methods = [method for method in methods if method.name in scores]
         facts = self._facts(methods, {t.recipe: t for t in trained}, template)
-        return [Entry(m, scores[m.name], facts[m.name], taught.get(m.recipe, "")) for m in methods]
+        shown = {m.name: taught.get(m.recipe, "" if m.template is None else "images") for m in methods}
+        return [Entry(m, scores[m.name], facts[m.name], shown[m.name]) for m in methods]
 
     def _template(self) -> LeagueTemplate | None:
         if not self.options.template:
@@ -203,9 +204,8 @@ class League:
         for method in methods:
             if method.recipe:
                 facts[method.name] |= trained[method.recipe].facts
-            if method.template is not None and template is not None:
-                trained_for = float(facts[method.name].get("minutes", 0.0))
-                facts[method.name]["minutes"] = trained_for + template.minutes
+            if template is not None and method.template == template.folder:
+                facts[method.name]["minutes"] = facts[method.name].get("minutes", 0.0) + template.minutes
             if method.engine == LEARNED and not self.options.no_brain:
                 facts[method.name] |= self._brain(method)
         return facts

@@ -59,8 +59,10 @@ def methods_of(recipe: str, model: Path, drives: Sequence[str]) -> list[Method]:
 
 def through_template(template: Path, networks: Sequence[Method]) -> list[Method]:
     """The rows through a template: by svf, and by each of these networks, refined on intensities."""
+    drive = DRIVES[0]
     refined = [
-        Method(through_name(refined_name(m.recipe, "")), REFINED, m.recipe, m.model, "", template) for m in networks
+        Method(through_name(refined_name(m.recipe, drive)), REFINED, m.recipe, m.model, drive, template)
+        for m in networks
     ]
     return [Method(through_name("svf"), "svf", template=template), *refined]
 
@@ -72,7 +74,7 @@ def through_name(direct: str) -> str:
 
 def refined_name(recipe: str, drive: str) -> str:
     """Name of the row of a refined recipe."""
-    return f"{recipe} + svf" + ("" if drive in ("", "intensities") else f" on {drive}")
+    return f"{recipe} + svf" + ("" if drive == "intensities" else f" on {drive}")
 
 
 def transforms_of(

@@ -47,16 +47,8 @@ def _files(method: Method, cohort: Cohort, rules: Sequence[str], folder: Path) -
     """Files of pairs and of fused labels; their names change with everything the scores depend on."""
     weights = "" if method.model is None else sha256_file(method.model / "weights.safetensors")
     template = "" if method.template is None else method.template.name  # ends in its key
-    about = [
-        method.engine,
-        method.drive,
-        weights,
-        template,
-        cohort.atlases,
-        cohort.cases,
-        list(rules),
-        code_digest(_CODE),
-    ]
+    about = [method.engine, method.drive, weights, template, cohort.atlases, cohort.cases, list(rules)]
+    about.append(code_digest(_CODE))
     about.append(hashlib.sha256(b"".join((ROOT / "benchmarks" / f).read_bytes() for f in _SOURCES)).hexdigest())
     stem = "".join(letter if letter.isalnum() else "_" for letter in method.name)
     key = sha256_json(about)[:8]

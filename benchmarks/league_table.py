@@ -1,6 +1,6 @@
 """The league's table from scores, seconds and trainings, and the bars it is held against."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -92,12 +92,13 @@ def verdicts(entries: Sequence[Entry], rows: Sequence[dict[str, Any]]) -> list[B
     for entry, row in pairs:
         if entry.method.recipe == MAIN and entry.method.engine == REFINED:
             bars += _refined(row)
-    quick = [(entry, row) for entry, row in pairs if entry.method.engine == LEARNED or entry.method.template]
-    unlabelled = [row for entry, row in quick if not entry.supervision.startswith("labels")]
-    best = max(unlabelled, key=lambda row: float(row["dice"]), default=None)
+    unlabelled = [(e, row) for e, row in pairs if not e.supervision.startswith("labels")]
+    best = _best(row for entry, row in unlabelled if entry.method.engine == LEARNED)
+    through = _best(row for entry, row in unlabelled if entry.method.template is not None)
     svf = next((row for row in rows if row["method"] == "svf"), None)
-    if best is not None and svf is not None:
-        bars += _beside_svf(best, svf)
+    for found, what in ((best, "best network that no label taught"), (through, "without labels")):
+        if found is not None and svf is not None:
+            bars += _beside_svf(found, svf, what)
     alone = next((r for e, r in pairs if (e.method.recipe, e.method.engine) == (MAIN, LEARNED)), None)
     for costly in (alone, best if best is not alone else None):
         bars += _costs(costly) if costly is not None else []
@@ -113,8 +114,13 @@ def _refined(row: dict[str, Any]) -> list[Bar]:
     ]
 
 
-def _beside_svf(best: dict[str, Any], svf: dict[str, Any]) -> list[Bar]:
-    name = f"{best['method']} (best that no label taught)"
+def _best(rows: Iterable[dict[str, Any]]) -> dict[str, Any] | None:
+    """The row of the highest Dice, if there is one."""
+    return max(rows, key=lambda row: float(row["dice"]), default=None)
+
+
+def _beside_svf(best: dict[str, Any], svf: dict[str, Any], what: str) -> list[Bar]:
+    name = f"{best['method']} ({what})"
     bars = [Bar(f"{name}: Dice beside svf's", best["dice"], svf["dice"], True)]
     for threads in (1, 2):
         share = best.get(f"ms_{threads}", float("nan")) / svf.get(f"ms_{threads}", float("nan"))

@@ -1,6 +1,6 @@
 """Longitudinal bar: known changes recovered without bias, visits in any order, and a visit added at a part of the cost.
 
-Usage: `python -m benchmarks.longitudinal OUTPUT [--subjects 20] [--spacing 1.75] [--add-visit] [--workers 2]`
+Usage: `python -m benchmarks.longitudinal OUTPUT [--subjects 20] [--add-visit] [--workers 2] [--seed 0]`
 """
 
 import argparse
@@ -33,13 +33,16 @@ def main() -> None:
     parser.add_argument("--visits", type=int, default=3)
     parser.add_argument("--spacing", type=float, default=1.75)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of the subjects (default 0, by which settings were chosen)"
+    )
     parser.add_argument("--add-visit", action="store_true", help="visit N+1 of every subject against from scratch")
     asked = parser.parse_args()
     rates = [RATES[number % len(RATES)] for number in range(asked.subjects)]
     cohort = asked.output / "cohort"
 
     def written(visits: int) -> Path:
-        return write_cohort(cohort, rates, visits=visits, atlases=ATLASES, spacing_mm=asked.spacing)
+        return write_cohort(cohort, rates, visits=visits, atlases=ATLASES, spacing_mm=asked.spacing, seed=asked.seed)
 
     table = written(asked.visits)
     first = asked.output / "run"

@@ -66,6 +66,11 @@ def svf(
     list of Transform
         With a displacement on the fixed grid.
 
+    Raises
+    ------
+    ValueError
+        If `alignment` is not one of the three.
+
     References
     ----------
     Vercauteren et al., Symmetric log-domain diffeomorphic registration, MICCAI 2008.
