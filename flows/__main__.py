@@ -2,10 +2,11 @@
 
 import gc
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from flows.asked import asked_for
 from flows.commands import deploying, run_call, run_demo, run_stage, say, show_status
 from flows.options import (
     GO_ON,
@@ -64,7 +65,7 @@ def few_shot(
 
     Example: `python -m flows few-shot --cohort data/hippocampus --atlases h_001,h_002,h_003 --output out`
     """
-    asked = _asked(cohort, atlases, output, cases, device, workers, evaluate, rule, segmenter, correct)
+    asked = asked_for(cohort, atlases, output, cases, device, workers, evaluate, rule, segmenter, correct)
     asked |= {} if route is None else {"route": route}
     raise typer.Exit(run_call("few-shot", settings, asked))
 
@@ -85,7 +86,7 @@ def preprocess(
 
     Example: `python -m flows preprocess --cohort data/hippocampus --output out`
     """
-    raise typer.Exit(run_call("preprocess", settings, _asked(cohort, atlases, output, cases, "auto", workers)))
+    raise typer.Exit(run_call("preprocess", settings, asked_for(cohort, atlases, output, cases, "auto", workers)))
 
 
 @app.command(
@@ -106,7 +107,7 @@ def register(
     workers: Workers = None,
 ) -> None:
     """Run the stage `register`."""
-    raise typer.Exit(run_stage("register", settings, _asked(cohort, atlases, output, cases, device, workers)))
+    raise typer.Exit(run_stage("register", settings, asked_for(cohort, atlases, output, cases, device, workers)))
 
 
 @app.command("build-atlas")
@@ -135,7 +136,7 @@ def build_atlas(
 
     Example: `python -m flows build-atlas --cohort data/hippocampus --atlases h_001,h_002,h_003 --output out`
     """
-    asked = _asked(cohort, atlases, output, cases, device, workers) | {"builds_atlas": True}
+    asked = asked_for(cohort, atlases, output, cases, device, workers) | {"builds_atlas": True}
     asked |= {"by": by, "at": at or [], "participants": participants}
     raise typer.Exit(run_call("build-atlas", settings, asked))
 
@@ -161,7 +162,7 @@ def fuse_labels(
     workers: Workers = None,
 ) -> None:
     """Run the stage `fuse`."""
-    asked = _asked(cohort, atlases, output, cases, device, workers, rule=rule, correct=correct)
+    asked = asked_for(cohort, atlases, output, cases, device, workers, rule=rule, correct=correct)
     raise typer.Exit(run_stage("fuse-labels", settings, asked))
 
 
@@ -189,7 +190,7 @@ def segment(
     workers: Workers = None,
 ) -> None:
     """Run the flow `segment`."""
-    asked = _asked(cohort, atlases, output, cases, device, workers, segmenter=segmenter)
+    asked = asked_for(cohort, atlases, output, cases, device, workers, segmenter=segmenter)
     raise typer.Exit(run_stage("segment", settings, asked))
 
 
@@ -212,7 +213,8 @@ def report(
     workers: Workers = None,
 ) -> None:
     """Run the stage `report`."""
-    raise typer.Exit(run_stage("report", settings, _asked(cohort, atlases, output, cases, device, workers, evaluate)))
+    asked = asked_for(cohort, atlases, output, cases, device, workers, evaluate)
+    raise typer.Exit(run_stage("report", settings, asked))
 
 
 @app.command()
@@ -232,7 +234,7 @@ def longitudinal(
 
     Example: `python -m flows longitudinal --cohort data/visits.tsv --atlases a_1,a_2,a_3 --output out`
     """
-    asked = _asked(cohort, atlases, output, cases, device, workers) | {"follows": True}
+    asked = asked_for(cohort, atlases, output, cases, device, workers) | {"follows": True}
     raise typer.Exit(run_call("longitudinal", settings, asked))
 
 
@@ -267,7 +269,7 @@ def train_registration(
     workers: Workers = None,
 ) -> None:
     """Run the flow `train-registration`."""
-    asked = _asked(cohort, atlases, output, cases, device, workers) | {"recipe": recipe}
+    asked = asked_for(cohort, atlases, output, cases, device, workers) | {"recipe": recipe}
     raise typer.Exit(run_call("train-registration", settings, asked))
 
 
@@ -302,7 +304,7 @@ def train_joint(
     workers: Workers = None,
 ) -> None:
     """Run the flow `train-joint`."""
-    asked = _asked(cohort, atlases, output, cases, device, workers) | {"recipe": recipe, "trains": "joint"}
+    asked = asked_for(cohort, atlases, output, cases, device, workers) | {"recipe": recipe, "trains": "joint"}
     raise typer.Exit(run_call("train-joint", settings, asked))
 
 
@@ -351,38 +353,6 @@ def deploy(
     Example: `python -m flows deploy`, then `prefect deployment run few-shot/cpu …` as it says.
     """
     raise typer.Exit(deploying(stop, worker))
-
-
-def _asked(
-    cohort: Path | None,
-    atlases: str | None,
-    output: Path,
-    cases: str | None,
-    device: str,
-    workers: int | None,
-    evaluate: Path | None = None,
-    rule: str | None = None,
-    segmenter: str | None = None,
-    correct: bool | None = None,
-) -> dict[str, Any]:
-    """What the user asks for, by the names of a call; what was left out is not in it."""
-    asked = {
-        "cohort": cohort,
-        "atlases": None if atlases is None else _ids(atlases),
-        "output": output,
-        "evaluate": evaluate,
-        "cases": None if cases is None else _ids(cases),
-        "device": device,
-        "workers": workers,
-        "rule": rule,
-        "segmenter": segmenter,
-        "correct": correct,
-    }
-    return {name: value for name, value in asked.items() if value is not None}
-
-
-def _ids(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def main() -> None:
