@@ -204,7 +204,7 @@ def _train_alone(
             logs=None if files.logs is None else files.logs / "registration",
             progress=None if tell is None else lambda done, _, loss: tell(done, total, loss),
         )
-    return replace(trained, notes=(*notes, *trained.notes))
+    return replace(trained, notes=(*notes, *(f"registration alone: {note}" for note in trained.notes)))
 
 
 def _recipe_alone(call: JointCall) -> tuple[Recipe, tuple[str, ...]]:

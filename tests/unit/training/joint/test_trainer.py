@@ -41,7 +41,7 @@ def training_of(some: list[TrainingCase], how: JointRecipe) -> JointTraining:
     return JointTraining(call, Files(None, 1000.0, None, None), make_fabric(torch.device("cpu"), "32-true"))
 
 
-TOO_FEW = "labels are too few to hold any out: those that teach were judged on as well"
+TOO_FEW = "registration alone: labels are too few to hold any out: those that teach were judged on as well"
 """What training of the registration network says of two labels."""
 
 
