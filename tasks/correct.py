@@ -117,7 +117,7 @@ class CorrectJob(Job):
 @task(task_run_name="learn what fusion does wrong", **TASK_OPTIONS)
 @work
 def correct(job: CorrectJob) -> Made:
-    """Write network and learning curve if they help atlases not seen; goes on from a checkpoint if it was killed."""
+    """Write network and learning curve unless they hurt atlases not seen; goes on from a checkpoint."""
     values = _values(job)
     # What was fused lies beside the states of the training: a run that was killed does not fuse again.
     scratch = job.layout.checkpoint(job.fingerprint()).with_suffix("")

@@ -75,7 +75,7 @@ class Correction:
 
 
 def correction_of(study: Study) -> Correction | None:
-    """The correction that this run learnt; None where there is none, or it does not help."""
+    """The correction that this run learnt; None where there is none, or it hurts."""
     record = _record(study)
     if record is None or not record.facts["used"]:
         return None

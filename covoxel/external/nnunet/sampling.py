@@ -183,10 +183,10 @@ class Batches:
         return self._cases[case]
 
 
-def _shares(teachers: Sequence[Teacher], hand: float | None) -> NDArray[np.float64]:
+def _shares(teachers: Sequence[Teacher], hand: float) -> NDArray[np.float64]:
     """Probability of each case."""
     fused = np.array([teacher.fused for teacher in teachers])
-    if hand is None or fused.all() or not fused.any():
+    if fused.all() or (~fused).mean() >= hand:
         return np.full(len(teachers), 1 / len(teachers))
     return np.where(fused, (1 - hand) / fused.sum(), hand / (~fused).sum())
 

@@ -18,7 +18,7 @@ class Weighting:
     fused_weight
         Of a fused case in the loss, beside 1 of a hand-labelled one; its own weight multiplies it.
     hand_share
-        Share of the patches that are drawn from hand-labelled cases; None: by the number of cases.
+        Least share of the patches that are drawn from hand-labelled cases; by their number where that is more.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
@@ -26,7 +26,7 @@ class Weighting:
     power: float = 1.0
     ignore_below: float = 0.0
     fused_weight: float = 1.0
-    hand_share: float | None = None
+    hand_share: float = 0.3
 
     def __post_init__(self) -> None:
         for name in ("power", "fused_weight"):
@@ -35,5 +35,5 @@ class Weighting:
                 raise ValueError(f"{name} must be finite and not negative, got {value}")
         for name in ("ignore_below", "hand_share"):
             value = getattr(self, name)
-            if value is not None and not 0 <= value <= 1:
+            if not 0 <= value <= 1:
                 raise ValueError(f"{name} must be from 0 to 1, got {value}")

@@ -34,7 +34,7 @@ class LearntCorrection:
     Parameters
     ----------
     network
-        Trained on all cases; None if it does not help.
+        Trained on all cases; None if it hurts.
     gains
         Dice, mean over structures, that each case gained by a correction which had not seen it, by id.
     gain, error
@@ -69,8 +69,9 @@ def learn_correction(
 ) -> LearntCorrection:
     """Leave out a part of the cases, train a correction on the others, try it; so for each part; then train on all.
 
-    It helps if the mean gain in Dice is above zero: what is used has learnt from more cases than what was tried. Cases
-    of one subject are in one part.
+    It is used unless the cases speak against it: their mean gain in Dice lies a standard error or more below zero. What
+    is used has learnt from more cases than what was tried, and few cases hardly show a gain that there is. Cases of one
+    subject are in one part.
 
     Parameters
     ----------
@@ -118,16 +119,17 @@ def learn_correction(
     gain = fmean(gains.values())
     error = stdev(gains.values()) / math.sqrt(len(gains))
     said = f"{gain:+.4f} (standard error {error:.4f})"
-    if gain <= 0:
+    if gain + error <= 0:
         sentence = (
             f"Fusion was not corrected: on {len(gains)} atlases that it had not seen, a correction changed Dice by "
             f"{said}."
         )
         return LearntCorrection(None, gains, gain, error, sentence, pd.DataFrame(), tuple(notes))
     network, curve = trained("all", len(parts), cases)
+    chance = ", which may be chance" if gain <= 0 else ""
     sentence = (
         "A network that learnt from the atlases, each labelled by the others, corrected the fused labels; on "
-        f"{len(gains)} atlases that it had not seen it changed Dice by {said}."
+        f"{len(gains)} atlases that it had not seen it changed Dice by {said}{chance}."
     )
     return LearntCorrection(network, gains, gain, error, sentence, curve, tuple(notes))
 

@@ -128,6 +128,15 @@ def test_confidences_become_weights_of_voxels_and_cases(
     assert {float(weight) for batch in found for weight in batch.cases} == cases
 
 
+@pytest.mark.parametrize(("least", "shares"), [(0.0, [0.25] * 4), (0.25, [0.25] * 4), (0.4, [0.4, 0.2, 0.2, 0.2])])
+def test_hand_labelled_cases_have_their_least_share_of_the_patches(
+    tiny: Tiny, least: float, shares: list[float]
+) -> None:
+    recipe = batches(tiny.plan, Weighting(hand_share=least)).recipe
+    teachers = [Teacher(f"case{number}", number > 0, 1.0) for number in range(4)]
+    assert Batches(replace(recipe, teachers=teachers)).shares.tolist() == pytest.approx(shares)
+
+
 def test_hand_labelled_cases_alone_have_no_weights(tiny: Tiny) -> None:
     made = batches(tiny.plan, Weighting())
     alone = Batches(replace(made.recipe, teachers=made.recipe.teachers[:1]))

@@ -77,6 +77,17 @@ def test_a_correction_that_does_not_help_is_refused_and_not_trained_on_all() -> 
     assert learnt.curve.empty
 
 
+@pytest.mark.parametrize(("gains", "used"), [((-0.02, 0.01, -0.02, 0.02), True), ((-0.02, -0.01, -0.02, 0.0), False)])
+def test_a_loss_that_may_be_chance_does_not_refuse_a_correction(
+    monkeypatch: pytest.MonkeyPatch, gains: tuple[float, ...], used: bool
+) -> None:
+    left = iter(gains)
+    monkeypatch.setattr("covoxel.training.correction.crossfit.gain_on", lambda *_: next(left))
+    learnt = learn_correction(build, cases(4), settings(1))
+    assert (learnt.network is not None) == used
+    assert learnt.sentence.endswith(", which may be chance.") == used
+
+
 def test_every_part_judges_once_and_none_judges_its_own_subjects(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[set[str]] = []
 
