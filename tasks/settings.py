@@ -188,7 +188,7 @@ class NnunetSettings(_Stage):
     power: float = Field(1.0, ge=0, le=8, description="a fused voxel weighs its confidence to this power")
     ignore_below: Share = Field(0.0, description="fused voxels of less confidence are not seen by the loss")
     fused_weight: float = Field(1.0, ge=0, le=100, description="of a fused case in the loss, beside 1 of an atlas")
-    hand_share: Share = Field(0.3, description="least share of the patches that are from atlases")
+    hand_share: Share = Field(0.0, description="least share of the patches that are from atlases")
     model: Folder | None = Field(None, description="folder of a trained nnU-Net, anybody's; null: one is trained")
 
 

@@ -26,7 +26,7 @@ class Weighting:
     power: float = 1.0
     ignore_below: float = 0.0
     fused_weight: float = 1.0
-    hand_share: float = 0.3
+    hand_share: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("power", "fused_weight"):
