@@ -21,7 +21,7 @@ from covoxel.spatial.smoothing import gaussian
 from covoxel.training.joint import FusedLabels, JointRecipe
 from covoxel.training.joint.loop import JointCall, JointTraining
 from covoxel.training.joint.material import Material
-from covoxel.training.joint.turns import PHASES, turn_at
+from covoxel.training.joint.turns import turn_at
 from covoxel.training.registration import TrainingCase
 from covoxel.training.registration.loop import Files
 from covoxel.training.registration.machine import make_fabric
@@ -103,7 +103,7 @@ def training_of(job: Job) -> JointTraining:
         registration, segmentation, material, (material, ()), recipe, spacing, job.recompute, discriminator
     )
     training = JointTraining(call, Files(None, math.inf, None, None), make_fabric(torch.device(job.device), "32-true"))
-    training.state.phase = PHASES.index("joint")
+    training.state.phase = list(call.phases).index("joint")
     if job.single:
         for machine in training.machines.values():
             machine.rows = 1

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from covoxel.losses.base import LABEL_LOSSES
-from covoxel.training.averaging import follow, kept_after
 from covoxel.training.correction.apply import Logits, answer
 from covoxel.training.correction.cases import CorrectionCase, check_cases, fingerprint
 from covoxel.training.correction.samples import Sampler, Samples, fused_and_true
@@ -159,14 +158,7 @@ class _Training:
         for note in machine.notes:
             self.state.note(note)
         rate = rate_at(done, settings.steps, settings)
-        for group in machine.optimiser.param_groups:
-            group["lr"] = rate
-        norm = float(machine.clip())
-        if not (math.isfinite(norm) or machine.scales):
-            self._diverged("gradient", norm, chosen)
-        machine.descend()
-        if machine.average is not machine.network:
-            follow(machine.average, machine.network, kept_after(done, settings.average))
+        machine.descend(rate, done, lambda what, norm: self._diverged(what, norm, chosen))
         self.state.done += 1
         return self._tally(parts, rate)
 

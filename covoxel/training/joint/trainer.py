@@ -16,6 +16,7 @@ from torch import nn
 
 from covoxel.training.joint.loop import JointCall, JointTraining
 from covoxel.training.joint.material import FusedLabels, Material, held_out, without_labels
+from covoxel.training.joint.phased import curve_of
 from covoxel.training.joint.recipe import JointRecipe
 from covoxel.training.joint.recompute import recomputed
 from covoxel.training.joint.state import JointState
@@ -168,7 +169,7 @@ def train_joint(
         note = "the segmentation network was not trained: no case has labels to teach it; name an atlas or more"
         notes = (*(alone.notes if alone else ()), note)
         ready = registration.eval()
-        return TrainedJoint(ready, None, ready, None, _curve(_rows(alone)), (), notes)
+        return TrainedJoint(ready, None, ready, None, curve_of(_rows(alone)), (), notes)
     fabric = make_fabric(torch.device(device), precision)
     with torch.random.fork_rng([fabric.device] if fabric.device.type == "cuda" else []):
         training = JointTraining(call, replace(files, logs=None if logs is None else logs / "joint"), fabric)
@@ -187,7 +188,7 @@ def _train_alone(
     steps = call.recipe.steps_alone
     if not steps:
         return None
-    total = call.steps if taught else steps
+    total = steps + (sum(call.phases.values()) if taught else 0)
     recipe, notes = _recipe_alone(call)
     path, tell = files.checkpoint, files.progress
     with recomputed(call.registration) if call.recompute else nullcontext():
@@ -237,12 +238,6 @@ def _trained(call: JointCall, state: JointState) -> TrainedJoint:
     alone = [copy.deepcopy(network) for network in networks]
     for network, name in zip(alone, ("registration", "segmentation"), strict=True):
         network.load_state_dict(state.alone[name])
-    curve, judging = _curve(state.curve), call.judging[1]
+    curve, judging = curve_of(state.curve), call.judging[1]
     third = None if call.discriminator is None else call.discriminator.cpu().eval()
     return TrainedJoint(networks[0], networks[1], alone[0], alone[1], curve, judging, tuple(state.notes), third)
-
-
-def _curve(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    """The rows as a table; columns in an order that does not depend on that in a file."""
-    first = ["phase", "step"]
-    return pd.DataFrame(rows, columns=[*first, *sorted({name for row in rows for name in row} - set(first))])

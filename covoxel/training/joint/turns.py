@@ -5,9 +5,6 @@ from dataclasses import dataclass
 from covoxel.training.joint.recipe import JointRecipe
 from covoxel.training.registration.sampling import Chosen, due
 
-PHASES = ("segmentation", "joint")
-"""Phases after that of the registration network alone."""
-
 
 @dataclass(frozen=True)
 class Turn:

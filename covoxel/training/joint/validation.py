@@ -8,21 +8,38 @@ import torch
 
 from covoxel.training.joint.batch import images_of, pairs_of
 from covoxel.training.joint.complementary import UNSTABLE
-from covoxel.training.joint.material import Material
+from covoxel.training.joint.material import Given, Material
 from covoxel.training.joint.recipe import JointRecipe
 from covoxel.training.registration.machine import Machine
+from covoxel.training.registration.recipe import PairKind
 from covoxel.training.registration.sampling import Chosen
 from covoxel.training.seeds import generator
 
 PAIRS = 24
-"""Pairs that judge the registration network."""
+"""Pairs that judge, at most."""
+
+
+def judging_pairs(material: Material, judging: Sequence[str], kind: PairKind, seed: int) -> list[Chosen]:
+    """Pairs of a held-out fixed and another labelled moving case, the same ones for the same seed.
+
+    Moving cases are those that teach, of other subjects; for pairs within a subject its other labelled cases, which
+    are held out with it.
+    """
+    cases, within = material.cases, kind == "within"
+    labelled = material.places(Given.TRUE)
+    fixed = [place for place in labelled if cases[place].id in judging]
+    moving = labelled if within else [place for place in labelled if place not in fixed]
+    people = [case.person for case in cases]
+    pairs = [Chosen(f, m) for f in fixed for m in moving if f != m and (people[f] == people[m]) == within]
+    order = torch.randperm(len(pairs), generator=generator(seed, "validation pairs")).tolist()
+    return [pairs[index] for index in order[:PAIRS]]
 
 
 class JointValidation:
     """Judges networks by the same cases at every call.
 
-    The segmentation network by its supervised loss; the registration network by that of pairs of a held-out fixed and
-    a teaching moving case, both with their labels.
+    The segmentation network by its supervised loss; the registration network by that of `judging_pairs`, both cases
+    with their labels.
 
     Parameters
     ----------
@@ -36,14 +53,8 @@ class JointValidation:
 
     def __init__(self, material: Material, judging: Sequence[str], recipe: JointRecipe) -> None:
         self.material = material
-        labelled = [place for place, case in enumerate(material.cases) if case.labels is not None]
-        self.places = [place for place in labelled if material.cases[place].id in judging]
-        moving = [place for place in labelled if place not in self.places]
-        within = recipe.registration.pairs == "within"
-        people = [case.person for case in material.cases]
-        pairs = [Chosen(f, m) for f in self.places for m in moving if (people[f] == people[m]) == within]
-        order = torch.randperm(len(pairs), generator=generator(recipe.seed, "validation pairs")).tolist()
-        self.pairs = [pairs[index] for index in order[:PAIRS]]
+        self.places = [place for place in material.places(Given.TRUE) if material.cases[place].id in judging]
+        self.pairs = judging_pairs(material, judging, recipe.registration.pairs, recipe.seed)
 
     def segmentation(self, machine: Machine) -> dict[str, float]:
         """Parts of the loss of the segmentation network, and under "loss" their sum; empty where nobody judges."""

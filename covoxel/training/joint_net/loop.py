@@ -1,44 +1,36 @@
-"""Loop of one network: step after step, in two phases for some, judged and saved now and then."""
+"""Training of one network that registers and segments, in two phases for some."""
 
 from __future__ import annotations
 
-import math
-import time
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from covoxel.training.averaging import follow, kept_after
 from covoxel.training.joint.batch import pairs_of
 from covoxel.training.joint.material import Material
-from covoxel.training.joint.recompute import recomputed
+from covoxel.training.joint.phased import PhasedTraining
 from covoxel.training.joint.sampling import LabelledPairSampler
-from covoxel.training.joint.state import JointState, load, save
+from covoxel.training.joint.state import JointState
+from covoxel.training.joint.turns import Turn
 from covoxel.training.joint_net.answer import Phased, shared
 from covoxel.training.joint_net.batch import ShownPairs, shown_of
 from covoxel.training.joint_net.objective import JointNetObjective
 from covoxel.training.joint_net.recipe import JointNetRecipe
 from covoxel.training.joint_net.validation import JointNetValidation
-from covoxel.training.progress import TrainingDivergedError
 from covoxel.training.provenance import provenance
-from covoxel.training.registration.logs import Logs
 from covoxel.training.registration.loop import Files
 from covoxel.training.registration.machine import Machine
 from covoxel.training.registration.sampling import Chosen
 from covoxel.training.registration.schedule import rate_at
-from covoxel.training.registration.state import Identity, weights_of
-from covoxel.training.seeds import generator, seed_of
-from covoxel.training.tally import add, mean
+from covoxel.training.seeds import generator
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-PHASES = ("registration", "joint")
 _NAME = "network"
 """Under which the state knows the only one."""
 
@@ -67,12 +59,17 @@ class JointNetCall:
     recompute: bool
 
     @property
-    def lengths(self) -> tuple[int, int]:
-        """Steps of either phase."""
-        return self.recipe.registration_steps, self.recipe.steps
+    def steps_before(self) -> int:
+        """Nothing is trained before."""
+        return 0
+
+    @property
+    def phases(self) -> dict[str, int]:
+        """Steps of each phase; that of registration alone is there for networks that have it."""
+        return {"registration": self.recipe.registration_steps, "joint": self.recipe.steps}
 
 
-class JointNetTraining:
+class JointNetTraining(PhasedTraining):
     """A training of one network.
 
     Parameters
@@ -87,171 +84,64 @@ class JointNetTraining:
         What was worth saying before it began.
     """
 
+    call: JointNetCall
+
     def __init__(self, call: JointNetCall, files: Files, fabric: Fabric, notes: Sequence[str] = ()) -> None:
-        self.call, self.files, self.recipe = call, files, call.recipe
+        self.recipe = call.recipe
         self.sampler = LabelledPairSampler(call.material, self.recipe)
         self.validation = JointNetValidation(*call.judging, self.recipe)
         self.objective = JointNetObjective(self.recipe, call.spacing_mm)
         self.machine = Machine(call.network, self.objective, self.recipe, fabric)
-        self.identity = Identity(self.recipe, call.material.fingerprint, call.material.values, call.spacing_mm)
-        self.provenance = provenance(call.network)
+        super().__init__(call, files, {_NAME: self.machine}, provenance(call.network))
         self.state = JointState(phase=0 if self.recipe.registration_steps else 1, notes=list(notes))
-        path = files.checkpoint
-        if path is not None and Path(path).exists():
-            self.state = load(Path(path), self.identity, self.provenance, {_NAME: self.machine})
-        self._train_phase()
-        self.machine.renew(moments=True)
-        self.saved_at = time.monotonic()
-        self.logs = Logs(files.logs, self._steps_done)
+        if files.checkpoint is not None and Path(files.checkpoint).exists():
+            self.resume(Path(files.checkpoint))
+        else:
+            self.enter_phase()
+            self.machine.renew()
 
-    # Phases
-
-    def run(self) -> None:
-        """Train until the end."""
-        try:
-            while not self.state.finished:
-                if self.state.done == self.length:
-                    self._end_phase()
-                else:
-                    loss = self.step()
-                    if self.state.done % self.recipe.check_every == 0 or self.state.done == self.length:
-                        self.judge()
-                    self._tell(loss)
-        finally:
-            self.logs.close()
-
-    def _tell(self, loss: float) -> None:
-        """Save the state, if it is time, and tell the progress."""
-        if time.monotonic() - self.saved_at >= self.files.seconds:
-            self.save()
-        if self.files.progress is not None:
-            self.files.progress(self._steps_done, sum(self.call.lengths), loss)
-
-    @property
-    def phase(self) -> str:
-        """Name of the phase."""
-        return PHASES[self.state.phase]
-
-    @property
-    def length(self) -> int:
-        """Steps of the phase."""
-        return self.call.lengths[self.state.phase]
-
-    @property
-    def _steps_done(self) -> int:
-        return sum(self.call.lengths[: self.state.phase]) + self.state.done
-
-    def _train_phase(self) -> None:
+    def enter_phase(self) -> None:
         """Tell network and objective which phase it is."""
         self.objective.registers_alone = self.phase == "registration"
         for network in (self.machine.network, self.machine.average):
             if isinstance(network, Phased):
                 network.train_phase(self.state.phase + 1)
 
-    def _end_phase(self) -> None:
-        """Take the best weights, where somebody judged, and go on with the next phase, or finish."""
-        state = self.state
-        weights = state.best.get(_NAME) or weights_of(self.machine.average)
-        for network in (self.machine.network, self.machine.average):
-            network.load_state_dict(weights)
-        state.finished = state.phase == len(PHASES) - 1
-        if not state.finished:
-            state.phase, state.done = state.phase + 1, 0
-            state.best_loss, state.best_step = {}, {}
-            self._train_phase()
-        state.best = {}
-        self.machine.renew()
-        self.save()
-
     @property
     def best_step(self) -> int:
         """The step of the phase whose weights are kept: the best one, or the last one where nobody judged."""
         return self.state.best_step.get(_NAME, self.state.done)
 
-    # One step
-
-    def step(self) -> float:
-        """Train on the next batch; its mean loss."""
-        machine, done = self.machine, self.state.done
+    def turn(self) -> Turn:
+        """Always that of the one network, on pairs."""
+        done = self.state.done
         chosen = self.sampler.pairs(generator(self.recipe.seed, self.phase, "pairs", done), done)
-        parts = machine.fitting(lambda: self._gradients(chosen))
-        for note in machine.notes:
-            self.state.note(note)
-        rate = rate_at(done, self.length, self.recipe)
-        for group in machine.optimiser.param_groups:
-            group["lr"] = rate
-        norm = machine.clip()
-        if not (math.isfinite(norm) or machine.scales):
-            self._diverged("gradient", float(norm), chosen)
-        machine.descend()
-        if machine.average is not machine.network:
-            follow(machine.average, machine.network, kept_after(done, self.recipe.average))
-        self.state.done += 1
-        return self._tally(parts, rate, len(chosen))
+        return Turn(_NAME, done, self.length, tuple(chosen))
 
-    def _drawn(self, chosen: Sequence[Chosen]) -> ShownPairs:
+    def rate(self, turn: Turn) -> float:
+        """That of the recipe."""
+        return rate_at(turn.update, turn.length, self.recipe)
+
+    def seed_words(self, turn: Turn) -> tuple[str | int, ...]:
+        """Which step of the phase it is."""
+        return "network", turn.update
+
+    def drawn(self, turn: Turn, device: torch.device) -> ShownPairs:
         """The pairs as tensors, augmented."""
         key, material = (self.recipe.seed, self.phase), self.call.material
-        source = generator(*key, "change", self.state.done)
-        pairs = pairs_of(material, chosen, self.machine.device, self.recipe.augmentation, source)
-        return ShownPairs(pairs, shown_of(material, chosen, self.recipe, generator(*key, "shown", self.state.done)))
-
-    def _gradients(self, chosen: Sequence[Chosen]) -> dict[str, list[float]]:
-        """Parts of the loss of each pair that has them, after their gradient was left in the network."""
-        torch.manual_seed(seed_of(self.recipe.seed, self.phase, "network", self.state.done))
-        self.machine.network.train()
-        result: dict[str, list[float]] = {}
-
-        def watch(rows: slice, parts: dict[str, Tensor]) -> None:
-            for name, values in parts.items():
-                for pair, number in zip(chosen[rows], values.tolist(), strict=True):
-                    if not math.isfinite(number):
-                        self._diverged(name, number, [pair])
-                    if self.objective.counts(name, *map(self.call.material.given, (pair.fixed, pair.moving))):
-                        result.setdefault(name, []).append(number)
-
-        with recomputed(self.machine.network) if self.call.recompute else nullcontext():
-            self.machine.gradients(self._drawn(chosen), watch)
-        return result
-
-    def _diverged(self, what: str, number: float, chosen: Sequence[Chosen]) -> None:
-        cases = self.call.material.cases
-        names = ", ".join(f"{cases[pair.fixed].id} and {cases[pair.moving].id}" for pair in chosen)
-        raise TrainingDivergedError(
-            f"training diverged at step {self.state.done + 1} of {self.length} of phase {self.phase}, fixed and moving "
-            f"case {names}: {what} is {number}; the last checkpoint is kept, and a smaller learning_rate may help"
+        pairs = pairs_of(
+            material, turn.chosen, device, self.recipe.augmentation, generator(*key, "change", turn.update)
         )
+        return ShownPairs(pairs, shown_of(material, turn.chosen, self.recipe, generator(*key, "shown", turn.update)))
 
-    # The learning curve
+    def counts(self, part: str, one: Chosen) -> bool:
+        """Whether a pair has such a part of the loss."""
+        return self.objective.counts(part, *map(self.call.material.given, (one.fixed, one.moving)))
 
-    def _tally(self, parts: dict[str, list[float]], rate: float, count: int) -> float:
-        """Add the losses of a step to those since the last judgement; the mean loss of the step."""
-        loss = sum(math.fsum(values) for values in parts.values()) / count
-        means = {"loss": loss, "learning_rate": rate}
-        for name, value in means.items():
-            add(self.state.sums, name, [value])
-        for name, values in parts.items():
-            add(self.state.sums, name, values)
-            means[name] = math.fsum(values) / len(values)
-        self.logs.write("training", means, self._steps_done)
-        return loss
+    def judgements(self) -> Iterator[tuple[str, Callable[[Machine], dict[str, float]]]]:
+        """The network, by what labels decide."""
+        yield _NAME, lambda machine: self.validation.judge(machine, self.objective)
 
-    def judge(self) -> None:
-        """Ask the validation how good the network is; keep its weights if it never was better in this phase."""
-        state, machine = self.state, self.machine
-        row: dict[str, Any] = {"phase": self.phase, "step": state.done}
-        row |= {name: mean(state.sums, name) for name in state.sums if not name.endswith(" count")}
-        means = machine.fitting(lambda: self.validation.judge(machine, self.objective))
-        row |= {f"validation_{name}": value for name, value in means.items()} | shared(machine.average)
-        self.logs.write("validation", means, self._steps_done)
-        if means and means["loss"] < state.best_loss.get(_NAME, math.inf):
-            state.best_loss[_NAME], state.best_step[_NAME] = means["loss"], state.done
-            state.best[_NAME] = weights_of(machine.average)
-        state.curve.append(row)
-        state.sums = {}
-
-    def save(self) -> None:
-        """Write the state to the checkpoint, if there is to be one."""
-        self.saved_at = time.monotonic()
-        if self.files.checkpoint is not None:
-            save(Path(self.files.checkpoint), self.identity, self.provenance, self.state, {_NAME: self.machine})
+    def about(self) -> dict[str, float]:
+        """How far cross-stitch units are off the identity."""
+        return shared(self.machine.average)

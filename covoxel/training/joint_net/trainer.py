@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import torch
 from torch import nn
 
 from covoxel.training.joint.material import FusedLabels, Given, Material, held_out, without_labels
+from covoxel.training.joint.phased import curve_of
 from covoxel.training.joint.sampling import LabelledPairSampler
 from covoxel.training.joint_net.answer import Phased
 from covoxel.training.joint_net.loop import JointNetCall, JointNetTraining
@@ -131,7 +131,7 @@ def train_joint_net(
             training.state.note("nobody judged: no pair can be made of a held-out case and a labelled one")
         training.run()
     state = training.state
-    return TrainedJointNet(network.cpu().eval(), _curve(state.curve), training.best_step, judging, tuple(state.notes))
+    return TrainedJointNet(network.cpu().eval(), curve_of(state.curve), training.best_step, judging, tuple(state.notes))
 
 
 def _check(network: nn.Module, recipe: JointNetRecipe, material: Material) -> None:
@@ -167,9 +167,3 @@ def _propagates(recipe: JointNetRecipe, material: Material) -> bool:
     places = material.places(Given.TRUE) + (material.places(Given.FUSED) if recipe.fused_weight else [])
     people = [material.cases[place].person for place in places]
     return len(set(people)) < len(people) if recipe.pairs == "within" else len(set(people)) > 1
-
-
-def _curve(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    """The rows as a table; columns in an order that does not depend on that in a file."""
-    first = ["phase", "step"]
-    return pd.DataFrame(rows, columns=[*first, *sorted({name for row in rows for name in row} - set(first))])

@@ -4,25 +4,18 @@ import math
 from collections.abc import Sequence
 from statistics import fmean
 
-import torch
-
 from covoxel.training.joint.batch import pairs_of
-from covoxel.training.joint.material import Given, Material
+from covoxel.training.joint.material import Material
+from covoxel.training.joint.validation import judging_pairs
 from covoxel.training.joint_net.batch import ShownPairs, shown_of
 from covoxel.training.joint_net.objective import LABELS, JointNetObjective
 from covoxel.training.joint_net.recipe import JointNetRecipe
 from covoxel.training.registration.machine import Machine
 from covoxel.training.registration.sampling import Chosen
-from covoxel.training.seeds import generator
-
-PAIRS = 24
-"""Pairs that judge."""
 
 
 class JointNetValidation:
-    """Judges a network by the same pairs at every call, as it is used: out of training, moving labels known.
-
-    Moving cases are those that teach, of other subjects; for pairs within a subject, its other labelled cases.
+    """Judges a network by the same `judging_pairs` at every call, as it is used: out of training, moving labels known.
 
     Parameters
     ----------
@@ -36,14 +29,7 @@ class JointNetValidation:
 
     def __init__(self, material: Material, judging: Sequence[str], recipe: JointNetRecipe) -> None:
         self.material, self.recipe = material, recipe
-        cases, within = material.cases, recipe.pairs == "within"
-        labelled = material.places(Given.TRUE)
-        fixed = [place for place in labelled if cases[place].id in judging]
-        moving = labelled if within else [place for place in labelled if place not in fixed]
-        people = [case.person for case in cases]
-        pairs = [Chosen(f, m) for f in fixed for m in moving if f != m and (people[f] == people[m]) == within]
-        order = torch.randperm(len(pairs), generator=generator(recipe.seed, "validation pairs")).tolist()
-        self.pairs = [pairs[index] for index in order[:PAIRS]]
+        self.pairs = judging_pairs(material, judging, recipe.pairs, recipe.seed)
 
     def judge(self, machine: Machine, objective: JointNetObjective) -> dict[str, float]:
         """Mean of each part of the loss, and under "loss" the sum of those that labels decide, or of all without any.

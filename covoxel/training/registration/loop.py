@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from covoxel.training.averaging import follow, kept_after
 from covoxel.training.progress import Progress, TrainingDivergedError
 from covoxel.training.provenance import provenance
 from covoxel.training.registration.answer import Staged, stages_of
@@ -122,14 +121,7 @@ class _Training:
         chosen = self.sampler.step(step)
         rate = self.schedule.rate(step, self.state.stage)
         parts = self.machine.fitting(lambda: self._gradients(chosen, step))
-        for group in self.machine.optimiser.param_groups:
-            group["lr"] = rate
-        norm = self.machine.clip()
-        if not (math.isfinite(norm) or self.machine.scales):
-            self._diverged("gradient", float(norm), chosen)
-        self.machine.descend()
-        if self.machine.average is not self.network:
-            follow(self.machine.average, self.network, kept_after(step, self.recipe.average))
+        self.machine.descend(rate, step, lambda what, norm: self._diverged(what, norm, chosen))
         self.state.done += 1
         self._note_machine()
         return self._tally(parts, rate)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import logging
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from covoxel.training.averaging import follow, kept_after
 from covoxel.training.registration.objective import Batch, Score, Scored, Sealed
 
 if TYPE_CHECKING:
@@ -180,22 +182,36 @@ class Machine:
             loss = torch.stack(list(parts.values())).sum() * world / len(pairs)
             self.fabric.backward(loss)
 
-    def clip(self) -> Tensor:
-        """Shorten the gradient to the recipe's norm; its norm before."""
-        norm = self.fabric.clip_gradients(
+    def descend(self, rate: float, done: int, diverged: Callable[[str, float], None]) -> None:
+        """One step of the optimiser along the gradient, shortened to the recipe's norm; the average follows.
+
+        Parameters
+        ----------
+        rate
+            Learning rate.
+        done
+            Steps before this one, by which the average knows how much it keeps.
+        diverged
+            Told "gradient" and its norm, if that is not finite; must raise. Gradients that are scaled are let pass:
+            the step is then skipped, and the scale made smaller.
+        """
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        clipped = self.fabric.clip_gradients(
             self._module, self.optimiser, max_norm=self.recipe.clip, error_if_nonfinite=False
         )
-        assert norm is not None
-        return norm
+        assert clipped is not None
+        norm = float(clipped)
+        if not (math.isfinite(norm) or self._scales):
+            diverged("gradient", norm)
+        self.optimiser.step()
+        if self.average is not self.network:
+            follow(self.average, self.network, kept_after(done, self.recipe.average))
 
     @property
-    def scales(self) -> bool:
+    def _scales(self) -> bool:
         """Whether gradients are scaled, so that one that is not finite is skipped and the scale made smaller."""
         return self.fabric.strategy.precision.precision == "16-mixed"
-
-    def descend(self) -> None:
-        """One step of the optimiser."""
-        self.optimiser.step()
 
     @torch.no_grad()
     def judged(self, network: nn.Module, pairs: Callable[[slice], Batch], count: int) -> dict[str, list[float]]:

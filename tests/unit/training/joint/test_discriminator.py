@@ -72,7 +72,7 @@ def test_in_its_turn_the_discriminator_learns_and_the_others_are_frozen() -> Non
         replace(HOW, segmentation_steps=0), (1.0, 1.0), False, networks["discriminator"],
     )  # fmt: skip
     training = JointTraining(call, Files(None, 1000.0, None, None), make_fabric(torch.device("cpu"), "32-true"))
-    training._end_phase()
+    training.end_phase()
     changed = []
     for _ in range(8):
         before = {name: [p.detach().clone() for p in net.parameters()] for name, net in networks.items()}
@@ -198,7 +198,7 @@ def test_less_memory_at_once_changes_no_draw(monkeypatch: pytest.MonkeyPatch) ->
             False, discriminator(),
         )  # fmt: skip
         training = JointTraining(call, Files(None, 1000.0, None, None), make_fabric(torch.device("cpu"), "32-true"))
-        training._end_phase()
+        training.end_phase()
         training.machines["segmentation"].rows = rows
         while turn_at(training.state.done, 8, "joint", training.recipe).name != "segmentation":
             training.state.done += 1

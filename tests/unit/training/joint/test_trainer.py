@@ -22,8 +22,8 @@ from covoxel.training.joint.validation import JointValidation
 from covoxel.training.registration import Term, TrainingCase, TrainingDivergedError
 from covoxel.training.registration.loop import Files
 from covoxel.training.registration.machine import make_fabric
-from tests.unit.training.joint.toys import STILL, STILL_IMAGES, cases, recipe, segmenter
-from tests.unit.training.registration.toys import Said, toy
+from tests.unit.training.joint.toys import SHAPE, STILL, STILL_IMAGES, cases, recipe, segmenter
+from tests.unit.training.registration.toys import Said, shifted_cases, toy
 from tests.unit.training.registration.toys import recipe as registration_recipe
 
 
@@ -70,7 +70,7 @@ def test_every_phase_leaves_its_rows_and_progress_counts_all_steps() -> None:
 def test_in_turns_one_network_learns_and_the_other_is_frozen() -> None:
     """Two steps of the registration network, one of the segmentation network, and so on."""
     training = training_of(cases(), recipe(segmentation_steps=0, joint_steps=6, ratio=2.0))
-    training._end_phase()
+    training.end_phase()
     networks = training.call.registration, training.call.segmentation
     changed = []
     for _ in range(6):
@@ -94,7 +94,7 @@ def test_the_ratio_is_of_registration_steps_to_a_segmentation_step(ratio: float,
     found, updates = "", []
     for done in range(25):
         training.state.done = done
-        turn = training._turn()
+        turn = training.turn()
         found += turn.name[0]
         updates.append((turn.name, turn.update))
         assert turn.update < turn.length
@@ -128,7 +128,7 @@ def test_every_phase_begins_with_a_fresh_optimiser_and_average() -> None:
     assert not same(machine.average, machine.network)
     assert machine.optimiser.state_dict()["state"]
     average = {name: value.clone() for name, value in machine.average.state_dict().items()}
-    training._end_phase()
+    training.end_phase()
     assert not machine.optimiser.state_dict()["state"]
     for network in (machine.network, machine.average):
         assert all(torch.equal(value, average[name]) for name, value in network.state_dict().items())
@@ -145,7 +145,7 @@ def test_the_rate_of_the_joint_phase_is_its_part() -> None:
     rates = {}
     for part in (1.0, 0.25):
         training = training_of(cases(), recipe(segmentation_steps=0, joint_steps=1, joint_rate=part))
-        training._end_phase()
+        training.end_phase()
         training.step()
         rates[part] = training.machines["registration"].optimiser.param_groups[0]["lr"]
     assert rates[0.25] == pytest.approx(rates[1.0] / 4)
@@ -241,6 +241,15 @@ def test_held_out_cases_teach_no_label_and_judge() -> None:
     assert same(first.segmentation, second.segmentation)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="held_out must leave a labelled case to teach, got 4 of 4"):
         train(some, recipe(held_out=4))
+
+
+def test_where_pairs_are_of_one_subject_its_held_out_visits_judge_registration() -> None:
+    some = shifted_cases(SHAPE, 3, labelled=True)
+    how = recipe(held_out=1, registration=replace(recipe().registration, pairs="within"))
+    trained = train(some, how)
+    assert len(trained.judging) == 2
+    assert len({name[:2] for name in trained.judging}) == 1
+    assert trained.curve["validation_registration_labels"][trained.curve["phase"] == "joint"].notna().all()
 
 
 def test_the_best_weights_of_the_phase_are_kept_where_somebody_judges() -> None:
@@ -350,7 +359,7 @@ def test_a_loss_that_is_no_number_names_the_pair_and_keeps_the_checkpoint(tmp_pa
     def progress(*_: object) -> None:
         good.append(path.read_bytes())
 
-    with pytest.raises(TrainingDivergedError, match=r"network diverged at step \d+ of 60 of phase joint, case .*p3v0"):
+    with pytest.raises(TrainingDivergedError, match=r"diverged at step \d+ of 60 of phase joint, .* case .*p3v0"):
         train_joint(*broken, some, how, values=2, checkpoint=path, checkpoint_seconds=0, progress=progress)
     assert not good or path.read_bytes() == good[-1]
     assert torch.load(path, weights_only=True)["tensors"]["machines"]

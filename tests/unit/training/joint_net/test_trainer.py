@@ -92,9 +92,8 @@ def test_the_average_follows_the_weights_and_is_what_is_kept() -> None:
 
 def test_labels_are_left_out_anew_at_every_step() -> None:
     training = training_of(toy(), cases(range(8)), recipe(drop_labels=0.5))
-    chosen, seen = training.sampler.pairs(torch.Generator(), 0), set()
-    for training.state.done in range(8):
-        seen.add(training._drawn(chosen).shown)
+    turn, device = training.turn(), torch.device("cpu")
+    seen = {training.drawn(replace(turn, update=update), device).shown for update in range(8)}
     assert len(seen) > 3
 
 
@@ -156,7 +155,7 @@ def test_the_second_phase_begins_with_the_first_ones_weights_and_a_fresh_optimis
     machine = training.machine
     average = {name: value.clone() for name, value in machine.average.state_dict().items()}
     assert machine.optimiser.state_dict()["state"]
-    training._end_phase()
+    training.end_phase()
     assert not machine.optimiser.state_dict()["state"]
     for weights in (machine.network.state_dict(), machine.average.state_dict()):
         assert all(torch.equal(value, average[name]) for name, value in weights.items())

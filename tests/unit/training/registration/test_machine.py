@@ -43,6 +43,10 @@ def pairs() -> Pairs:
     return plain_pairs(CASES, chosen, 2, "cpu")
 
 
+def never(what: str, norm: float) -> None:
+    raise AssertionError(what, norm)
+
+
 def gradient(machine: Machine) -> list[Tensor]:
     machine.fitting(lambda: machine.gradients(pairs(), lambda rows, parts: None))
     return [p.grad.clone() for p in machine.network.parameters() if p.grad is not None]
@@ -65,7 +69,7 @@ def test_without_memory_for_one_pair_it_goes_to_the_cpu_and_keeps_its_moments(mo
     network = Hungry(5)
     machine = machine_of(network)
     gradient(machine)
-    machine.descend()
+    machine.descend(0.01, 0, never)
     moments = machine.optimiser.state_dict()["state"]
     monkeypatch.setattr(
         Machine, "where", property(lambda self: "cpu" if self.notes and "CPU" in self.notes[-1] else "cuda")
@@ -127,6 +131,44 @@ def test_mixed_precision_keeps_the_objective_in_full_precision() -> None:
     assert seen == [torch.bfloat16]
     assert set(kinds) == {torch.float32}
     assert_close([p.grad for p in machine.network.parameters()], gradient(machine_of(toy())), atol=0.01, rtol=0.05)
+
+
+def test_a_step_goes_down_the_gradient_and_the_average_follows() -> None:
+    machine = machine_of(toy(), recipe(supervision="labels", batch=5, average=0.9))
+    before = [p.detach().clone() for p in machine.network.parameters()]
+    gradient(machine)
+    machine.descend(0.25, 2, never)
+    assert {group["lr"] for group in machine.optimiser.param_groups} == {0.25}
+    here, average = machine.network.parameters(), machine.average.parameters()
+    for old, new, mean in zip(before, here, average, strict=True):
+        assert not torch.equal(old, new)
+        assert_close(mean, 0.75 * old + 0.25 * new)  # of step 3 it keeps 1 - 1/4
+
+
+@pytest.mark.parametrize("precision", ["32-true", "16-mixed"])
+def test_a_gradient_that_is_no_number_is_told_unless_gradients_are_scaled(
+    precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+
+    def diverged(what: str, norm: float) -> None:
+        told.append(f"{what} {norm}")
+        raise ArithmeticError
+
+    machine = machine_of(toy())
+    monkeypatch.setattr(type(machine.fabric.strategy.precision), "precision", precision)
+    gradient(machine)
+    before = [p.detach().clone() for p in machine.network.parameters()]
+    for weight in machine.network.parameters():
+        weight.grad = torch.full_like(weight, torch.inf)
+    if precision == "16-mixed":
+        machine.descend(0.01, 0, diverged)
+        assert not told
+        return
+    with pytest.raises(ArithmeticError):
+        machine.descend(0.01, 0, diverged)
+    assert told == ["gradient inf"] or told == ["gradient nan"]
+    assert_close([*machine.network.parameters()], before, atol=0, rtol=0)
 
 
 def test_the_rate_rises_and_falls() -> None:
