@@ -22,8 +22,8 @@ from covoxel.training.joint.validation import JointValidation
 from covoxel.training.registration import Term, TrainingCase, TrainingDivergedError
 from covoxel.training.registration.loop import Files
 from covoxel.training.registration.machine import make_fabric
-from tests.unit.training.joint.toys import SHAPE, STILL, STILL_IMAGES, cases, recipe, segmenter
-from tests.unit.training.registration.toys import Said, shifted_cases, toy
+from tests.unit.training.joint.toys import STILL, STILL_IMAGES, cases, recipe, segmenter
+from tests.unit.training.registration.toys import Said, toy
 from tests.unit.training.registration.toys import recipe as registration_recipe
 
 
@@ -241,15 +241,6 @@ def test_held_out_cases_teach_no_label_and_judge() -> None:
     assert same(first.segmentation, second.segmentation)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="held_out must leave a labelled case to teach, got 4 of 4"):
         train(some, recipe(held_out=4))
-
-
-def test_where_pairs_are_of_one_subject_its_held_out_visits_judge_registration() -> None:
-    some = shifted_cases(SHAPE, 3, labelled=True)
-    how = recipe(held_out=1, registration=replace(recipe().registration, pairs="within"))
-    trained = train(some, how)
-    assert len(trained.judging) == 2
-    assert len({name[:2] for name in trained.judging}) == 1
-    assert trained.curve["validation_registration_labels"][trained.curve["phase"] == "joint"].notna().all()
 
 
 def test_the_best_weights_of_the_phase_are_kept_where_somebody_judges() -> None:
