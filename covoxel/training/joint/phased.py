@@ -130,7 +130,7 @@ class PhasedTraining(ABC):
 
     @abstractmethod
     def judgements(self) -> Iterator[tuple[str, Callable[[Machine], dict[str, float]]]]:
-        """Name of each network that is judged in this phase, and who says its losses; none, where nobody can."""
+        """Name of each network that is judged in this phase, and who says its losses: none, where nobody can judge."""
 
     @abstractmethod
     def enter_phase(self) -> None:
@@ -158,14 +158,28 @@ class PhasedTraining(ABC):
         return sum(list(self.call.phases.values())[: self.state.phase]) + self.state.done
 
     def resume(self, path: Path) -> None:
-        """Go on from the checkpoint at `path`."""
+        """Go on from the checkpoint at `path`.
+
+        Raises
+        ------
+        ValueError
+            If the file is no checkpoint, or one of another training; names the setting that differs.
+        """
         self.state = load(path, self.identity, self.provenance, self.machines)
         self.enter_phase()
         for machine in self.machines.values():
             machine.renew(moments=True)
 
     def run(self) -> None:
-        """Train until the end."""
+        """Train until the end.
+
+        Raises
+        ------
+        TrainingDivergedError
+            If a loss or gradient is not finite; names phase, cases and what it is. The last checkpoint stays.
+        torch.OutOfMemoryError
+            If one pair at once is too much for the CPU.
+        """
         self.logs = Logs(self.files.logs, self.steps_done)
         try:
             while not self.state.finished:
