@@ -1,9 +1,10 @@
 """The cohort: its cases, the role of each, and the guard that labels which score never train."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
+from functools import cached_property
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -15,7 +16,7 @@ ROLES: tuple[str, ...] = get_args(Role)
 
 MAX_ID_LENGTH = 100
 RESERVED_ENDING = "_confidence"
-IMAGE_SUFFIXES = (".nii.gz", ".nii")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 
 
@@ -118,11 +119,64 @@ class Case:
 
 @dataclass(frozen=True)
 class Rejected:
-    """A file that did not become a case, and why: one sentence a radiographer understands."""
+    """An entry that is excluded: it did not become a case, or the label map of one.
+
+    Parameters
+    ----------
+    id
+        What it is called; no case of its cohort has this id.
+    path
+        The file or folder.
+    reason
+        Why: one sentence a radiographer understands.
+    of_case
+        Id of the case whose label map it would have been; "" for an image.
+    """
 
     id: str
     path: Path
     reason: str
+    of_case: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("id", "reason"):
+            object.__setattr__(self, name, printable(getattr(self, name)))
+
+
+def printable(text: str) -> str:
+    """Text that every table and terminal takes: control characters and bytes that are no text are escaped."""
+    text = text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+
+
+@dataclass(frozen=True)
+class Count:
+    """How many entries of a cohort's folder there were, and what became of them.
+
+    Parameters
+    ----------
+    cases
+        Number of cases.
+    excluded
+        Number of entries that are not used, each with its reason.
+    ignored
+        Number of entries that are left out on purpose, by kind.
+    """
+
+    cases: int
+    excluded: int
+    ignored: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def seen(self) -> int:
+        """Number of all entries."""
+        return self.cases + self.excluded + sum(self.ignored.values())
+
+    def __str__(self) -> str:
+        """Such as "12 entries seen, 9 cases, 2 excluded, 1 ignored on purpose (1 hidden files)"."""
+        kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(self.ignored.items()))
+        ignored = f"{sum(self.ignored.values())} ignored on purpose" + (f" ({kinds})" if kinds else "")
+        return f"{self.seen} entries seen, {self.cases} cases, {self.excluded} excluded, {ignored}"
 
 
 CASE_TABLE = pa.DataFrameSchema(
@@ -162,7 +216,11 @@ class Cohort:
     licence
         As the cohort states it, or None.
     rejected
-        Files that did not become cases.
+        Entries that are excluded.
+    ignore
+        Value in label maps that marks voxels without a label, if the cohort has one; it is no structure.
+    ignored
+        Number of entries that are left out on purpose, by kind.
     """
 
     name: str
@@ -171,6 +229,8 @@ class Cohort:
     label_names: dict[int, str] = field(default_factory=dict)
     licence: str | None = None
     rejected: tuple[Rejected, ...] = ()
+    ignore: int | None = None
+    ignored: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         seen: dict[str, str] = {}
@@ -204,11 +264,19 @@ class Cohort:
         table = pd.DataFrame(rows, columns=list(CASE_TABLE.columns)).astype("str")
         return CASE_TABLE.validate(table)
 
+    @property
+    def count(self) -> Count:
+        """How many entries there were, and what became of them before any file was opened."""
+        return Count(len(self.cases), len(self.rejected), self.ignored)
+
+    @cached_property
+    def _by_id(self) -> dict[str, Case]:
+        return {case.id: case for case in self.cases}
+
     def case(self, case_id: str) -> Case:
         """Case of that name; an unknown one is a `CohortError` that names the nearest."""
-        for case in self.cases:
-            if case.id == case_id:
-                return case
+        if case_id in self._by_id:
+            return self._by_id[case_id]
         for rejected in self.rejected:
             if rejected.id == case_id:
                 raise CohortError(f"case {case_id!r} of cohort {self.name!r} was set aside: {rejected.reason}")
@@ -241,57 +309,18 @@ class Cohort:
             if case.role == "test":
                 raise ScoringLabelError(f"case {case.id!r} is a test case of {self.name!r} and cannot be an atlas")
             if case.label is None:
-                raise CohortError(f"case {case.id!r} of cohort {self.name!r} cannot be an atlas: it has no label")
-        return replace(self, cases=tuple(_with_role(case, case.id in set(ids)) for case in self.cases))
+                raise CohortError(
+                    f"case {case.id!r} of cohort {self.name!r} cannot be an atlas: {self._no_label(case.id)}"
+                )
+        named = set(ids)
+        return replace(self, cases=tuple(_with_role(case, case.id in named) for case in self.cases))
+
+    def _no_label(self, case_id: str) -> str:
+        """Why a case has no label map."""
+        return next((item.reason for item in self.rejected if item.of_case == case_id), "it has no label")
 
 
 def _with_role(case: Case, is_atlas: bool) -> Case:
     if is_atlas:
         return replace(case, role="atlas")
     return replace(case, role="test" if case.role == "test" else "unlabelled", label=None)
-
-
-@dataclass(frozen=True)
-class EvaluationLabels:
-    """True labels in a folder that only scoring may read: the one way to them.
-
-    Parameters
-    ----------
-    folder
-        Holds `ID.nii.gz` (or `ID.nii`, `ID_dseg.nii.gz`) for each case with a true label.
-
-    Raises
-    ------
-    CohortError
-        If there is no such folder.
-    """
-
-    folder: Path
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "folder", Path(self.folder))
-        if not self.folder.is_dir():
-            raise CohortError(f"the folder of true labels {self.folder} does not exist")
-
-    def path(self, case_id: str) -> Path:
-        """True label map of a case.
-
-        Raises
-        ------
-        CohortError
-            If the folder has none for it (see `in`).
-        """
-        found = self._find(case_id)
-        if found is None:
-            raise CohortError(f"the folder of true labels {self.folder} has no {case_id}.nii.gz")
-        return found
-
-    def __contains__(self, case_id: str) -> bool:
-        """Whether the folder has a true label map for the case."""
-        return self._find(case_id) is not None
-
-    def _find(self, case_id: str) -> Path | None:
-        if unsafe_id(case_id):
-            return None
-        names = [f"{case_id}{infix}{suffix}" for infix in ("", "_dseg") for suffix in IMAGE_SUFFIXES]
-        return next((self.folder / name for name in names if (self.folder / name).is_file()), None)

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from covoxel.io.formats import READ_SUFFIXES
 from covoxel.registration import ENGINES, takes
-from data_catalog.schema import IMAGE_SUFFIXES
 from tasks.components import check_component
 from tasks.models import ModelError, load_model
 from tasks.settings import RegisterSettings, SettingsError, require
@@ -65,4 +65,4 @@ def _check_labels(settings: RegisterSettings, output: Path) -> None:
 
 def label_map_of(folder: Path, case: str) -> Path | None:
     """Predicted label map of a case, if the folder has one."""
-    return next((path for path in (folder / f"{case}{suffix}" for suffix in IMAGE_SUFFIXES) if path.is_file()), None)
+    return next((path for path in (folder / f"{case}{suffix}" for suffix in READ_SUFFIXES) if path.is_file()), None)

@@ -5,8 +5,10 @@ from covoxel.io.dicom import DicomSeries, list_dicom_series, read_dicom_series
 from covoxel.io.hashing import sha256_file, sha256_json
 from covoxel.io.nifti import Header, read_header, read_image, read_labels, write_image, write_labels
 from covoxel.io.nifti_file import ImageError
+from covoxel.io.regular import open_regular
 from covoxel.io.sidecar import sidecar_path, write_sidecar
-from covoxel.io.tables import read_table, write_table
+from covoxel.io.table_text import TableError
+from covoxel.io.tables import read_rows, read_table, write_table
 from covoxel.io.transforms import (
     read_affine,
     read_displacement,
@@ -20,14 +22,17 @@ __all__ = [
     "DicomSeries",
     "Header",
     "ImageError",
+    "TableError",
     "atomic_path",
     "list_dicom_series",
+    "open_regular",
     "read_affine",
     "read_dicom_series",
     "read_displacement",
     "read_header",
     "read_image",
     "read_labels",
+    "read_rows",
     "read_table",
     "read_transform",
     "sha256_file",

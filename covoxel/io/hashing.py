@@ -4,11 +4,18 @@ import hashlib
 from pathlib import Path
 
 from covoxel.io.atomic import json_text
+from covoxel.io.regular import open_regular
 
 
 def sha256_file(path: Path) -> str:
-    """SHA-256 of the bytes of the file `path`, 64 hexadecimal digits."""
-    with Path(path).open("rb") as file:
+    """SHA-256 of the bytes of the file `path`, 64 hexadecimal digits.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read or is no regular file: the bytes of a device never end.
+    """
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -8,12 +8,14 @@ from pathlib import Path
 import pandas as pd
 
 from covoxel.io.atomic import write_text
+from covoxel.io.table_text import MOST_BYTES, TableError, read_cells
 
 _SEPARATORS = {".tsv": "\t", ".csv": ","}
 _MISSING = "n/a"
 _TEXT_COLUMNS = frozenset({"id", "case", "subject", "session", "date", "name", "structure", "reason"})
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,17})")
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?(e[+-]?[0-9]+)?|-?inf")
+_DECIMAL_COMMA = re.compile(r"-?[0-9]+(,[0-9]+)?")
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:
@@ -31,46 +33,79 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
     write_text(path, text)
 
 
-def read_table(path: Path, *, text: Collection[str] = ()) -> pd.DataFrame:
+def read_table(path: Path, *, text: Collection[str] = (), most_bytes: int = MOST_BYTES) -> pd.DataFrame:
     """Read a `.tsv` or `.csv` table.
 
     Parameters
     ----------
     path
-        UTF-8 text whose first line names the columns.
+        Text in any of the encodings of `read_rows` whose first line names the columns.
     text
         Names of further columns that are text even if they look like numbers.
+    most_bytes
+        A larger file is refused.
 
     Returns
     -------
     DataFrame
         A column is numbers (or truth values) if all of it is written as such, otherwise text: `007` stays `007`.
         Identifiers (`id`, `case`, `subject`, `session`, `date`, `name`, `structure`, `reason`, `..._id`,
-        `...sha256`) are always text. An empty cell and `n/a` are missing.
+        `...sha256`) are always text. An empty cell and `n/a` are missing. With semicolons between cells, as
+        spreadsheets write them where the decimal mark is a comma, `1,5` is a number.
 
     Raises
     ------
-    ValueError
+    TableError
         If the file is no such table; the sentence names the file.
+    OSError
+        If it cannot be read.
     """
     path = Path(path)
-    separator = _separator(path)
-    try:
-        table = pd.read_csv(
-            path, sep=separator, dtype=str, encoding="utf-8-sig", keep_default_na=False, na_values=[_MISSING, ""]
-        )
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeError) as error:
-        raise ValueError(f"{path} must be a UTF-8 table with one header line: {str(error).strip()}") from error
+    cells = read_cells(path, _separator(path), most_bytes)
+    table = pd.DataFrame([values for _, values in cells.rows], columns=list(cells.columns), dtype=object)
+    table = table.mask(table.isin([_MISSING, ""]))
     for name in table.columns:
         if not _is_text(str(name), text):
-            table[name] = _typed(table[name])
+            table[name] = _typed(_with_points(table[name]) if cells.separator == ";" else table[name])
     return table
+
+
+def read_rows(path: Path, *, most_bytes: int = MOST_BYTES) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+    """Read a `.tsv` or `.csv` table as text.
+
+    Parameters
+    ----------
+    path
+        UTF-8, UTF-16 or UTF-32 (with or without a byte order mark), otherwise Windows-1252 or Latin-1; lines may end
+        in any way. A `.csv` may have semicolons or tabs for commas.
+    most_bytes
+        A larger file is refused.
+
+    Returns
+    -------
+    columns, rows
+        Names of the columns, and of each row its line in the file and its cells by column, without outer spaces.
+
+    Raises
+    ------
+    TableError
+        If the file is no such table; the sentence names the file.
+    OSError
+        If it cannot be read.
+    """
+    path = Path(path)
+    cells = read_cells(path, _separator(path), most_bytes)
+    rows = [
+        (line, {name: value.strip() for name, value in zip(cells.columns, values, strict=True)})
+        for line, values in cells.rows
+    ]
+    return list(cells.columns), rows
 
 
 def _separator(path: Path) -> str:
     separator = _SEPARATORS.get(Path(path).suffix.lower())
     if separator is None:
-        raise ValueError(f"{path} must end in .tsv or .csv, got {Path(path).suffix!r}")
+        raise TableError(f"{path} must end in .tsv or .csv, got {Path(path).suffix!r}")
     return separator
 
 
@@ -101,3 +136,11 @@ def _typed(column: "pd.Series[str]") -> "pd.Series[str] | pd.Series[float] | pd.
     if all(_NUMBER.fullmatch(value) for value in values):
         return column.astype("float64")
     return column
+
+
+def _with_points(column: "pd.Series[str]") -> "pd.Series[str]":
+    """A column of numbers with decimal commas, with points; any other as it is."""
+    present = column.dropna()
+    if not all(_DECIMAL_COMMA.fullmatch(value) for value in present):
+        return column
+    return column.str.replace(",", ".", regex=False)

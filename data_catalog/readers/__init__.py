@@ -1,8 +1,13 @@
 """Readers: one file per way a cohort lies on disk, recognised by its content."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
+from data_catalog.choice import Choice
+from data_catalog.confine import check_texts, confined
+from data_catalog.listing import Account, is_file, list_folder, relative, walk
 from data_catalog.readers import bids, decathlon, dicom, flat, folder, nnunet, table
 from data_catalog.schema import Cohort, CohortError
 
@@ -27,30 +32,80 @@ _ALL: tuple[Reader, ...] = (table, nnunet, decathlon, folder, bids, dicom, flat)
 READERS: dict[str, Reader] = {reader.NAME: reader for reader in _ALL}
 
 
-def open_cohort(path: Path | str) -> Cohort:
+def open_cohort(path: Path | str, choice: Choice = Choice(), aside: Sequence[Path] = ()) -> Cohort:  # noqa: B008 (frozen)
     """The cohort at `path`, in whichever layout it lies there.
 
     Parameters
     ----------
     path
-        A folder (BIDS, Medical Decathlon, nnU-Net raw, `images/` and `labels/`, DICOM, or plain NIfTI files)
+        A folder (BIDS, Medical Decathlon, nnU-Net raw, `images/` and `labels/`, DICOM, or plain image files)
         or a table (`.csv`, `.tsv`).
+    choice
+        Which files of a BIDS cohort are taken, and whether files outside of the folder may be named.
+    aside
+        Files and folders that are in use for something else (true labels, for one): they are not counted as excluded.
 
     Raises
     ------
     CohortError
-        If `path` does not exist or holds no images; the sentence says what was looked for.
+        If `path` does not exist, cannot be read or holds no images; the sentence says what was looked for.
     """
     path = Path(path)
-    if not path.exists():
-        raise CohortError(f"the cohort {path} does not exist; name a folder of images or a .csv or .tsv table")
+    _check_readable(path)
+    if not choice.trusted:
+        check_texts(path)
     for reader in READERS.values():
         if reader.detect(path):
-            cohort = reader.read(path)
+            cohort = _read(reader, path, choice)
             if not cohort.cases and not cohort.rejected:
                 raise CohortError(f"{path} looks like {reader.LOOKS_FOR}, but no image was found in it")
-            return cohort
+            cohort = replace(
+                cohort, rejected=tuple(item for item in cohort.rejected if not _is_aside(item.path, aside))
+            )
+            return cohort if choice.trusted else confined(cohort)
     if path.is_file():
         raise CohortError(f"the cohort {path} is a file, but neither a .csv nor a .tsv table; name a folder or a table")
     looked_for = "; ".join(reader.LOOKS_FOR for reader in READERS.values() if reader is not table)
-    raise CohortError(f"no images were found in the folder {path}; looked for: {looked_for}")
+    raise CohortError(f"no images were found in the folder {path}; looked for: {looked_for}{_deeper(path)}")
+
+
+def _deeper(path: Path) -> str:
+    """End of the sentence that names the first folder with images which no layout reads, if there is one."""
+    found = next((folder for folder, listing in walk(path) if listing.candidates), None)
+    return "" if found is None else f"; there are images in {relative(found, path)}/, where no layout has them"
+
+
+def _check_readable(path: Path) -> None:
+    """Refuse a path that does not exist or may not be read."""
+    try:
+        path.stat()
+    except FileNotFoundError:
+        raise CohortError(
+            f"the cohort {path} does not exist; name a folder of images or a .csv or .tsv table"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise CohortError(f"the cohort {path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    closed = "" if is_file(path) else list_folder(path).error
+    if closed:
+        raise CohortError(f"the cohort {path} cannot be read: {closed}")
+
+
+def _read(reader: Reader, path: Path, choice: Choice) -> Cohort:
+    """The cohort, read by the reader that has recognised it; only BIDS leaves something to choose."""
+    if reader is bids:
+        return bids.read(path, choice)
+    if choice.chooses:
+        raise CohortError(
+            f"the settings cohort.image, label and run choose among the files of BIDS, but {path} looks like "
+            f"{reader.LOOKS_FOR}; leave them out"
+        )
+    cohort = reader.read(path)
+    if reader is not dicom:
+        return cohort
+    account = Account(path)
+    account.exclude_folder(path, list_folder(path), "beside DICOM series they are not read; move them")
+    return replace(cohort, rejected=(*cohort.rejected, *account.rejected))
+
+
+def _is_aside(path: Path, aside: Sequence[Path]) -> bool:
+    return any(path.absolute().is_relative_to(other.absolute()) for other in aside)

@@ -1,19 +1,20 @@
-"""What all readers share: safe listing, safe parsing, and turning what was found into a cohort."""
+"""What all readers share: safe parsing, pairing of images and label maps, and turning both into a cohort."""
 
-import csv
 import json
-import logging
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from data_catalog.schema import IMAGE_SUFFIXES, Case, Cohort, CohortError, Rejected, Role, unsafe_id
+from covoxel.io import open_regular
+from covoxel.io.formats import image_stem
+from data_catalog.listing import Account, is_file, relative, several, without_suffix
+from data_catalog.schema import Case, Cohort, CohortError, Rejected, Role, unsafe_id
+from data_catalog.vocabulary import Vocabulary, clean
 
-log = logging.getLogger(__name__)
-
-MAX_TEXT_BYTES = 64 * 2**20
+MAX_JSON_BYTES = 32 * 2**20
 _ENTITIES = re.compile(r"(sub-[A-Za-z0-9]+)(?:_(ses-[A-Za-z0-9]+))?(?:_|$)")
 
 
@@ -35,11 +36,12 @@ def assemble(
     found: Iterable[Found],
     *,
     name: str = "",
-    label_names: dict[int, str] | None = None,
+    vocabulary: Vocabulary | None = None,
     licence: str | None = None,
     rejected: Iterable[Rejected] = (),
+    ignored: Mapping[str, int] | None = None,
 ) -> Cohort:
-    """Cohort of what was found: unsafe and repeated names are set aside with the reason, test labels are dropped."""
+    """Cohort of what was found: unsafe and repeated names are excluded with the reason, test labels are dropped."""
     cases: list[Case] = []
     refused = list(rejected)
     taken: dict[str, Path] = {}
@@ -61,8 +63,18 @@ def assemble(
                 date=item.date,
             )
         )
-    title = name or (root.stem if root.is_file() else root.resolve().name)
-    return Cohort(title, root, tuple(cases), label_names or {}, licence, tuple(refused))
+    title = name or (root.stem if is_file(root) else root.resolve().name)
+    vocabulary = vocabulary or Vocabulary()
+    return Cohort(
+        title,
+        root,
+        tuple(cases),
+        vocabulary.names,
+        licence,
+        _distinct(refused, taken, root),
+        vocabulary.ignore,
+        dict(ignored or {}),
+    )
 
 
 def _refusal(item: Found, taken: dict[str, Path], root: Path) -> str | None:
@@ -76,51 +88,86 @@ def _refusal(item: Found, taken: dict[str, Path], root: Path) -> str | None:
     return None
 
 
+def _distinct(rejected: Sequence[Rejected], cases: Collection[str], root: Path) -> tuple[Rejected, ...]:
+    """Excluded entries under names that neither a case nor another one has, whatever the case of the letters."""
+    taken, distinct = set(cases), []
+    copies: Counter[str] = Counter()
+    for item in rejected:
+        shown = relative(item.path, root)
+        name = item.id if item.id.lower() not in taken else shown
+        while name.lower() in taken:
+            copies[shown] += 1
+            name = f"{shown} ({copies[shown] + 1})"
+        taken.add(name.lower())
+        distinct.append(item if name == item.id else replace(item, id=name))
+    return tuple(distinct)
+
+
+def pair(
+    account: Account, labels: Iterable[tuple[str, Path]], known: Collection[str], how: str = "rename one of them"
+) -> dict[str, Path]:
+    """Label map of each case that has exactly one.
+
+    Parameters
+    ----------
+    account
+        Learns of label maps that match no image, and of several for one image.
+    labels
+        Name of the case, and the label map.
+    known
+        Names of all images that were found, used or not.
+    how
+        End of the sentence on several label maps: what to do.
+    """
+    several_of: dict[str, list[Path]] = {}
+    for name, path in labels:
+        if name in known:
+            several_of.setdefault(name, []).append(path)
+        else:
+            reason = f"the label map matches no image: none is called {name}"
+            account.exclude(without_suffix(account.shown(path)), path, reason)
+    for name, paths in several_of.items():
+        if len(paths) > 1:
+            all_of_them = several(account.shown(path) for path in paths)
+            reason = f"it is one of several label maps for the image {name}: {all_of_them}; none is used, {how}"
+            account.exclude(f"{name} (label maps)", paths[0], reason, of_case=name)
+    return {name: paths[0] for name, paths in several_of.items() if len(paths) == 1}
+
+
+def pair_by_name(account: Account, labels: Iterable[Path], known: Collection[str]) -> dict[str, Path]:
+    """The same for label maps that have the names of their images."""
+    return pair(account, ((image_stem(path), path) for path in labels), known)
+
+
 def entities(case_id: str) -> tuple[str, str]:
     """Subject and session that a BIDS-like name gives; otherwise the name itself and no session."""
     match = _ENTITIES.match(case_id)
     return (match[1], match[2] or "") if match else (case_id, "")
 
 
-def relative(path: Path, root: Path) -> str:
-    """`path` as seen from the cohort's folder, for messages."""
-    folder = root if root.is_dir() else root.parent
-    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.name
-
-
-def list_images(folder: Path) -> list[Path]:
-    """NIfTI files directly in `folder`, by name, hidden ones (such as macOS leaves) left out."""
-    if not folder.is_dir():
-        return []
-    return sorted(
-        path
-        for path in folder.iterdir()
-        if not path.name.startswith(".") and path.name.endswith(IMAGE_SUFFIXES) and path.is_file()
-    )
-
-
-def stem(path: Path | PurePosixPath) -> str:
-    """File name without `.nii` or `.nii.gz`."""
-    for suffix in IMAGE_SUFFIXES:
-        if path.name.endswith(suffix):
-            return path.name.removesuffix(suffix)
-    return path.name
-
-
 def read_json(path: Path) -> dict[str, Any]:
-    """JSON object in a file that nobody vouches for.
+    """JSON object in a file that others wrote.
 
     Raises
     ------
     CohortError
-        If the file is too large, not JSON, or not an object.
+        If the file cannot be read, is too large, not JSON, or not an object.
     """
-    size = path.stat().st_size
-    if size > MAX_TEXT_BYTES:
-        raise CohortError(f"{path} has {size} bytes; a description of a cohort must have at most {MAX_TEXT_BYTES}")
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (ValueError, RecursionError) as error:
+        with open_regular(path) as stream:
+            text = stream.read(MAX_JSON_BYTES + 1)
+        if len(text) > MAX_JSON_BYTES:
+            raise CohortError(
+                f"{path} has more than {MAX_JSON_BYTES} bytes, which a description of a cohort must not have"
+            )
+        content = json.loads(text)
+    except OSError as error:
+        raise CohortError(f"{path} cannot be read: {error.strerror or error}") from error
+    except RecursionError:
+        raise CohortError(f"{path} is not valid JSON: lists or objects are nested too deeply") from None
+    except ValueError as error:
+        if isinstance(error, CohortError):
+            raise
         raise CohortError(f"{path} is not valid JSON: {error}") from error
     if not isinstance(content, dict):
         raise CohortError(f"{path} must hold a JSON object ({{…}}), got a {type(content).__name__}")
@@ -130,8 +177,8 @@ def read_json(path: Path) -> dict[str, Any]:
 def peek_json(path: Path) -> dict[str, Any]:
     """As `read_json`, but {} for a file that is missing or wrong: for recognising a layout."""
     try:
-        return read_json(path) if path.is_file() else {}
-    except (CohortError, OSError):
+        return read_json(path) if is_file(path) else {}
+    except CohortError:
         return {}
 
 
@@ -153,26 +200,4 @@ def inside(root: Path, name: object) -> Path:
 
 def text(value: object) -> str | None:
     """Short text, or None if `value` is anything else."""
-    return value.strip()[:500] or None if isinstance(value, str) else None
-
-
-def label_names_from_tsv(folder: Path) -> dict[int, str]:
-    """Label value to name from `labels.tsv` or `dseg.tsv` (columns index, name), or {}."""
-    for path in (folder / "labels.tsv", folder / "dseg.tsv"):
-        if path.is_file() and path.stat().st_size <= MAX_TEXT_BYTES:
-            with path.open(encoding="utf-8-sig", newline="") as stream:
-                rows = list(csv.DictReader(stream, delimiter="\t"))
-            names = {int(row["index"]): row.get("name") or row["index"] for row in rows if _is_value(row.get("index"))}
-            return {value: name for value, name in sorted(names.items()) if value != 0}
-    return {}
-
-
-def _is_value(value: object) -> bool:
-    return isinstance(value, str) and re.fullmatch(r"-?\d{1,9}", value.strip()) is not None
-
-
-def report_strays(strays: Iterable[str], what: str) -> None:
-    """Log names that were listed somewhere and found nowhere."""
-    names = sorted(strays)
-    if names:
-        log.warning("%s: %s%s", what, ", ".join(names[:5]), " …" if len(names) > 5 else "")
+    return clean(value) or None if isinstance(value, str) else None

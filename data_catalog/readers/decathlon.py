@@ -1,13 +1,18 @@
-"""Medical Segmentation Decathlon: `dataset.json` that lists pairs of image and label."""
+"""Medical Segmentation Decathlon: a `dataset.json` that lists pairs of image and label."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from data_catalog.readers.base import Found, assemble, inside, peek_json, read_json, stem, text
+from covoxel.io.formats import image_stem
+from data_catalog.listing import Account, unusable
+from data_catalog.readers.base import Found, assemble, inside, peek_json, read_json, text
 from data_catalog.schema import Cohort, CohortError, Rejected, Role
+from data_catalog.vocabulary import vocabulary_of
 
 NAME = "decathlon"
 LOOKS_FOR = "a Medical Segmentation Decathlon dataset.json that lists its training images"
+FOLDERS = ("imagesTr", "labelsTr", "imagesTs")
 
 
 def detect(path: Path) -> bool:
@@ -16,25 +21,27 @@ def detect(path: Path) -> bool:
 
 
 def read(path: Path) -> Cohort:
-    """Pairs under `training` are cases with labels, images under `test` are test cases."""
+    """Pairs under `training` are cases with labels, images under `test` are test cases; others are excluded."""
     description = read_json(path / "dataset.json")
+    account = Account(path)
     found: list[Found] = []
-    rejected: list[Rejected] = []
     entries: list[tuple[Any, Role]] = [(entry, "unlabelled") for entry in _listed(description, "training")]
     entries += [(entry, "test") for entry in _listed(description, "test")]
     for entry, role in entries:
         try:
             found.append(_found(path, entry, role))
         except CohortError as error:
-            shown = str(entry)[:80]
-            rejected.append(Rejected(shown, path / "dataset.json", f"dataset.json: {error}"))
+            account.rejected.append(Rejected(str(entry)[:80], path / "dataset.json", f"dataset.json: {error}"))
+    _exclude_others(account, path, found, entries)
+    account.rest("images must lie in the folders that dataset.json names", ignored=[path / "labelsTs"])
     return assemble(
         path,
         found,
         name=text(description.get("name")) or "",
-        label_names=_label_names(description.get("labels")),
+        vocabulary=vocabulary_of(description.get("labels"), description.get("regions_class_order")),
         licence=text(description.get("licence")) or text(description.get("license")),
-        rejected=rejected,
+        rejected=account.rejected,
+        ignored=account.ignored,
     )
 
 
@@ -47,18 +54,38 @@ def _found(root: Path, entry: object, role: Role) -> Found:
     entry = entry if isinstance(entry, dict) else {"image": entry}
     image = _existing(root, entry.get("image"))
     label = _existing(root, entry["label"]) if entry.get("label") else None
-    return Found(stem(image), image, label, role)
+    return Found(image_stem(image), image, label, role)
 
 
 def _existing(root: Path, name: object) -> Path:
     path = inside(root, name)
-    if not path.is_file():
+    reason = unusable(path)
+    if reason == "the file does not exist":
         raise CohortError(f"the file {name!r} is listed but does not exist")
+    if reason:
+        raise CohortError(f"the file {name!r} is listed, but {reason}")
     return path
 
 
-def _label_names(labels: object) -> dict[int, str]:
-    if not isinstance(labels, dict):
-        return {}
-    names = {int(value): str(name) for value, name in labels.items() if str(value).isdecimal()}
-    return {value: name for value, name in sorted(names.items()) if value != 0}
+def _exclude_others(account: Account, root: Path, found: Iterable[Found], entries: Iterable[tuple[Any, Role]]) -> None:
+    """Exclude the images that lie in the folders of listed ones and are not listed."""
+    listed = set(_paths(root, entries))
+    folders = {root / name for name in FOLDERS} | {
+        path.parent for item in found for path in (item.image, item.label) if path
+    }
+    for folder in sorted(folders):
+        for path in account.listing(folder).candidates:
+            if path not in listed:
+                name = image_stem(path) if folder.name.startswith("images") else account.shown(path)
+                account.exclude(name, path, "the file is not listed in dataset.json")
+
+
+def _paths(root: Path, entries: Iterable[tuple[Any, Role]]) -> Iterable[Path]:
+    """Files that entries name, there or not."""
+    for entry, _ in entries:
+        names = (entry.get("image"), entry.get("label")) if isinstance(entry, dict) else (entry,)
+        for name in names:
+            try:
+                yield inside(root, name)
+            except CohortError:
+                continue

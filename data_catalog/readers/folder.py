@@ -1,58 +1,66 @@
 """Folder cohort: `images/` and, beside it, `labels/` with the same file names."""
 
+import logging
 from pathlib import Path
 
-from data_catalog.readers.base import (
-    Found,
-    assemble,
-    label_names_from_tsv,
-    list_images,
-    peek_json,
-    read_json,
-    report_strays,
-    stem,
-    text,
-)
+from covoxel.io.formats import image_stem
+from data_catalog.listing import Account, holds_images, is_file
+from data_catalog.readers.base import Found, assemble, pair_by_name, peek_json, read_json, text
 from data_catalog.schema import Cohort, CohortError
+from data_catalog.vocabulary import vocabulary_from_tables
 
 NAME = "folder"
-LOOKS_FOR = "a folder images/ of .nii or .nii.gz files, with labels/ beside it if there are any"
+LOOKS_FOR = "a folder images/ of image files, with labels/ beside it if there are any"
+RULE = "images must lie directly in images/, their label maps in labels/"
+IGNORED = ("truth", "derivatives", "sourcedata")
+"""Folders beside `images/` that are left out on purpose; `truth` is where true labels for scoring usually lie."""
+
+log = logging.getLogger(__name__)
 
 
 def detect(path: Path) -> bool:
-    """Whether there is an `images/` with NIfTI files."""
-    return bool(list_images(path / "images"))
+    """Whether there is an `images/` with image files."""
+    return holds_images(path / "images")
 
 
 def read(path: Path) -> Cohort:
     """Cases of `images/`, labelled where `labels/` has the same name; `split.json` may list `test` cases.
 
-    Its `atlases` and `unlabelled` are not read: which cases are atlases is said by whoever segments.
+    Its `atlases` and `unlabelled` are not read: which cases are atlases is for the call of a run to name.
     """
-    images = list_images(path / "images")
-    labels = {stem(label): label for label in list_images(path / "labels")}
-    names = {stem(image) for image in images}
+    account = Account(path)
+    images = account.images(path / "images")
+    names = {image_stem(image) for image in account.listing(path / "images").candidates}
+    labels = pair_by_name(account, account.labels(path / "labels"), names)
     test = _test_ids(path / "split.json")
-    report_strays(labels.keys() - names, "labels without an image are not used")
-    report_strays(test - names, "split.json lists test cases that are not there")
+    _warn_of_absent(test - names)
     found = [
-        Found(stem(image), image, labels.get(stem(image)), "test" if stem(image) in test else "unlabelled")
-        for image in images
+        Found(image_stem(i), i, labels.get(image_stem(i)), "test" if image_stem(i) in test else "unlabelled")
+        for i in images
     ]
+    account.rest(RULE, ignored=[path / name for name in IGNORED])
     description = peek_json(path / "dataset_description.json")
     return assemble(
         path,
         found,
         name=text(description.get("Name")) or "",
-        label_names=label_names_from_tsv(path),
+        vocabulary=vocabulary_from_tables(path),
         licence=text(description.get("License")),
+        rejected=account.rejected,
+        ignored=account.ignored,
     )
 
 
 def _test_ids(path: Path) -> set[str]:
-    if not path.is_file():
+    if not is_file(path):
         return set()
     ids = read_json(path).get("test", [])
     if not isinstance(ids, list) or not all(isinstance(case_id, str) for case_id in ids):
         raise CohortError(f"{path}: 'test' must be a list of case names, got {str(ids)[:80]}")
     return set(ids)
+
+
+def _warn_of_absent(names: set[str]) -> None:
+    shown = ", ".join(sorted(names)[:5]) + (" …" if len(names) > 5 else "")
+    if names:
+        log.warning("split.json lists test cases that are not there: %s", shown)

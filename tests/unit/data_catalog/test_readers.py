@@ -120,7 +120,12 @@ def test_a_description_cannot_lead_out_of_its_folder(tmp_path: Path, scan: Scan,
     cohort = open_cohort(root)
     assert [case.id for case in cohort.cases] == ["h_1", "h_3"]
     sentence = f"dataset.json: the file name {name!r} leads out of the cohort's folder; it must stay in it"
-    assert [item.reason for item in cohort.rejected] == [sentence, sentence]
+    assert [item.reason for item in cohort.rejected] == [
+        sentence,
+        sentence,
+        "imagesTr/h_2.nii.gz: the file is not listed in dataset.json",
+        "labelsTr/h_2.nii.gz: the file is not listed in dataset.json",
+    ]
 
 
 def test_what_a_description_lists_wrongly_is_set_aside(tmp_path: Path, scan: Scan, label: Scan) -> None:
@@ -131,6 +136,10 @@ def test_what_a_description_lists_wrongly_is_set_aside(tmp_path: Path, scan: Sca
         "dataset.json: the file 'gone.nii.gz' is listed but does not exist",
         "dataset.json: a file name must be text, got 3",
         "dataset.json: a file name must be text, got None",
+        "imagesTr/h_2.nii.gz: the file is not listed in dataset.json",
+        "imagesTs/h_3.nii.gz: the file is not listed in dataset.json",
+        "labelsTr/h_1.nii.gz: the file is not listed in dataset.json",
+        "labelsTr/h_2.nii.gz: the file is not listed in dataset.json",
     ]
     assert cohort.label_names == {}
 
@@ -148,7 +157,7 @@ def test_nnunet_raw_data(tmp_path: Path, scan: Scan, label: Scan, caplog: pytest
     (tmp_path / "dataset.json").write_text(json.dumps(description))
     cohort = open_cohort(tmp_path)
     assert _reader_of(tmp_path) == "nnunet"
-    assert cohort.label_names == {2: "core"}
+    assert cohort.label_names == {1: "whole", 2: "core"}
     assert _shown(cohort) == {
         "c_1": ("imagesTr/c_1_0000.nii.gz", "labelsTr/c_1.nii.gz", "unlabelled"),
         "c_2": ("imagesTr/c_2_0000.nii.gz", None, "unlabelled"),
@@ -224,9 +233,9 @@ def test_a_table(tmp_path: Path, scan: Scan, label: Scan, suffix: str, mark: str
     ("content", "rule"),
     [
         (b"file\na.nii\n", "must have a column 'image' with file names; it has: file"),
-        (b"", "must have a column 'image' with file names; it has: none"),
+        (b"", "must be a table with one header line, got an empty file"),
         (b"image,labels\na.nii,b.nii\n", "has an unknown column 'labels'; did you mean 'label'?"),
-        (b"image\n\xff\xfe\n", "cannot be read as a table"),
+        (b"image\n\xff\0\n", "must be a table of text, but it holds bytes that are no text"),
     ],
 )
 def test_a_table_that_is_none_is_refused(tmp_path: Path, content: bytes, rule: str) -> None:

@@ -46,7 +46,7 @@ def test_the_bytes_are_those_of_bids(tmp_path: Path) -> None:
     )
 
 
-@given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), min_size=1))
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1), min_size=1))
 def test_every_text_survives_in_an_identifier(tmp_path_factory: pytest.TempPathFactory, names: list[str]) -> None:
     path = tmp_path_factory.getbasetemp() / "names.tsv"
     names = [name for name in names if name != "n/a"] or ["x"]
@@ -80,10 +80,10 @@ def test_an_empty_table_keeps_its_columns(tmp_path: Path) -> None:
     assert list(read_table(tmp_path / "x.tsv").columns) == list(TABLE.columns)
 
 
-@pytest.mark.parametrize("content", [b"", b"a\tb\n1\t2\t3\n1\t2\t3\t4\n", b"a\n\xff\xfe\n"])
+@pytest.mark.parametrize("content", [b"", b"a\tb\n1\t2\t3\n1\t2\t3\t4\n", b"a\n\xff\0\n"])
 def test_no_table_is_an_error_that_names_the_file(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "x.tsv").write_bytes(content)
-    with pytest.raises(ValueError, match=r"x\.tsv must be a UTF-8 table"):
+    with pytest.raises(ValueError, match=r"x\.tsv must be a table"):
         read_table(tmp_path / "x.tsv")
 
 
