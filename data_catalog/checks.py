@@ -2,9 +2,11 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +15,12 @@ from covoxel.io import ImageError, read_labels
 from covoxel.spatial import Grid, Image
 from data_catalog.files import load_header, load_image, sha256_of
 from data_catalog.schema import Case, Cohort
+from data_catalog.vocabulary import LARGEST
 
 MAX_SPACING_MM = 25.0
 GRID_TOLERANCE_VOX = 0.05
+MAX_STRUCTURES = 1000
+"""Label values of one map at most: fusion keeps an array of the size of the image for each."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +38,9 @@ class CheckedCase:
     shape, spacing_mm
         Of the image, along i, j (and k).
     label_values
-        Values of the label map, background left out, in order.
+        Values of the structures in the label map, in order: neither background nor the value to ignore.
+    holds_ignore
+        Whether the label map has voxels of the value to ignore.
     reason
         Why the case must be set aside: one sentence naming file, value and rule. None for a good case.
     """
@@ -45,6 +52,7 @@ class CheckedCase:
     shape: tuple[int, ...] = ()
     spacing_mm: tuple[float, ...] = ()
     label_values: tuple[int, ...] = ()
+    holds_ignore: bool = False
     reason: str | None = None
 
 
@@ -53,7 +61,10 @@ class _BadCaseError(ValueError):
 
 
 def check_case(
-    case: Case, known_labels: Collection[int] | None = None, expected_ndim: int | None = None
+    case: Case,
+    known_labels: Collection[int] | None = None,
+    expected_ndim: int | None = None,
+    ignore: int | None = None,
 ) -> CheckedCase:
     """Read the files of a case and hold them against all rules.
 
@@ -65,13 +76,15 @@ def check_case(
         Label values that may occur beside 0; None for any.
     expected_ndim
         2 or 3, see `expected_ndim`; None for either.
+    ignore
+        Value of voxels without a label, which may occur too; see `Cohort.ignore`.
 
     Returns
     -------
     CheckedCase
         With a `reason` if a rule is broken. Broken files are no exception here.
     """
-    known: dict[str, object] = {}
+    known: dict[str, Any] = {}
     try:
         known["image_sha256"] = sha256_of(case.image)
         if case.label is not None:
@@ -81,12 +94,15 @@ def check_case(
         known["spacing_mm"] = tuple(float(s) for s in image.grid.spacing_mm)
         known["voxels_sha256"] = _voxels_sha256(image)
         if case.label is not None:
-            known["label_values"] = _sound_label(case.label, case.image, image.grid, known_labels)
+            values = _sound_label(case.label, case.image, image.grid, ignore)
+            known["label_values"] = tuple(value for value in values if value != ignore)
+            known["holds_ignore"] = ignore in values
+            _check_known(case.label.name, known["label_values"], known_labels)
     except (ImageError, _BadCaseError, OSError) as error:
         known["reason"] = _sentence(str(error), case)
     except MemoryError:
         known["reason"] = f"{case.image.name}: the image is too large for the memory of this computer"
-    return CheckedCase(case, **known)  # type: ignore[arg-type]
+    return CheckedCase(case, **known)
 
 
 def expected_ndim(cohort: Cohort) -> int | None:
@@ -102,28 +118,37 @@ def expected_ndim(cohort: Cohort) -> int | None:
 
 
 def find_duplicates(checked: Iterable[CheckedCase]) -> dict[str, str]:
-    """Cases whose image another case has already, and the sentence that says so.
+    """Cases whose image another case has already, and the sentence about it.
 
-    The same intensities in the same array are one image, whatever the file's name, header or compression. Of
-    several the first stays; an atlas comes before all others, so that no copy of it is segmented as a new case.
+    The same intensities in the same array are one image, whatever the file's name, header or compression. The
+    original stays: an atlas before all others, so that no copy of it is segmented as a new case; then the one whose
+    name the names of the others extend (`a` of `a-copy` and `a`); then the first.
 
     Returns
     -------
     dict
-        Case id to reason, for every case but the first of each content. Cases with a `reason` are left out.
+        Case id to reason, for every case but the original of each content. Cases with a `reason` are left out.
     """
-    first: dict[str, Case] = {}
+    alike: dict[str, list[Case]] = {}
+    for item in checked:
+        if item.reason is None and item.voxels_sha256 is not None:
+            alike.setdefault(item.voxels_sha256, []).append(item.case)
     reasons: dict[str, str] = {}
-    for item in sorted(checked, key=lambda item: item.case.role != "atlas"):
-        if item.reason is not None or item.voxels_sha256 is None:
-            continue
-        keeper = first.setdefault(item.voxels_sha256, item.case)
-        if keeper is not item.case:
-            reasons[item.case.id] = (
-                f"{item.case.image.name}: the image is the same as that of case {keeper.id} ({keeper.image.name}); "
-                "each image may be in the cohort once"
-            )
+    for copies in alike.values():
+        original = copies[0] if len(copies) == 1 else min(copies, key=partial(_distance_from_original, copies))
+        for case in copies:
+            if case is not original:
+                reasons[case.id] = (
+                    f"{case.image.name}: the image is the same as that of case {original.id} ({original.image.name}); "
+                    "each image may be in the cohort once"
+                )
     return reasons
+
+
+def _distance_from_original(copies: Sequence[Case], case: Case) -> tuple[bool, int]:
+    """How far a case is from being the original of its copies; the smallest is it."""
+    own = case.id.lower()
+    return case.role != "atlas", sum(other.id.lower() in own for other in copies)
 
 
 def _sound_image(path: Path, expected: int | None) -> Image:
@@ -178,18 +203,44 @@ def _voxels_sha256(image: Image) -> str:
     return digest.hexdigest()
 
 
-def _sound_label(path: Path, image: Path, grid: Grid, known_labels: Collection[int] | None) -> tuple[int, ...]:
-    """Values of a label map, if it lies on the image's grid and may be used."""
+def _sound_label(path: Path, image: Path, grid: Grid, ignore: int | None) -> tuple[int, ...]:
+    """Values of a label map but 0, if it lies on the image's grid and all later stages can use it."""
     labels = read_labels(path)
     _check_same_grid(path.name, image.name, labels.grid, grid)
-    values = tuple(int(value) for value in np.unique(labels.data.numpy()) if value != 0)
-    if not values:
+    found, counts = np.unique(labels.data.numpy(), return_counts=True)
+    voxels = {int(value): int(count) for value, count in zip(found, counts, strict=True) if value != 0}
+    _check_values(path.name, sorted(voxels))
+    ignored = 0 if ignore is None else voxels.get(ignore, 0)
+    marked = sum(voxels.values()) - ignored
+    if not marked:
         raise _BadCaseError(f"{path.name}: the label is empty (all voxels are 0); it must mark at least one structure")
+    if ignored > marked:
+        raise _BadCaseError(
+            f"{path.name}: {ignored} voxels have the value {ignore}, which is to be ignored, and only {marked} mark a "
+            "structure; an atlas must be labelled where its structures are"
+        )
+    return tuple(sorted(voxels))
+
+
+def _check_values(name: str, values: Sequence[int]) -> None:
+    """Refuse values that fusion, training or the writing of label maps would refuse later."""
+    wrong = [value for value in values if not 0 <= value <= LARGEST]
+    if wrong:
+        raise _BadCaseError(
+            f"{name}: the label holds the value {wrong[0]}; label values must be whole numbers from 0 to {LARGEST}"
+        )
+    if len(values) > MAX_STRUCTURES:
+        raise _BadCaseError(
+            f"{name}: the label holds {len(values)} different values; a label map must have at most {MAX_STRUCTURES}, "
+            "so this is probably an image of intensities"
+        )
+
+
+def _check_known(name: str, values: Sequence[int], known_labels: Collection[int] | None) -> None:
     unknown = [value for value in values if known_labels is not None and value not in known_labels]
     if unknown:
         known = ", ".join(str(value) for value in sorted(set(known_labels or ()) - {0}))
-        raise _BadCaseError(f"{path.name}: the label holds the value {unknown[0]}; known values are {known}")
-    return values
+        raise _BadCaseError(f"{name}: the label holds the value {unknown[0]}; known values are {known}")
 
 
 def _check_same_grid(label: str, image: str, label_grid: Grid, image_grid: Grid) -> None:

@@ -7,10 +7,11 @@ from typing import Any
 
 from prefect import task
 
-from covoxel.io import ImageError
+from covoxel.io import ImageError, read_labels, write_labels
 from covoxel.manifest import Record
-from data_catalog import Case, CheckedCase, check_case, expected_ndim, find_duplicates
+from data_catalog import Case, CheckedCase, Count, check_case, expected_ndim, find_duplicates
 from data_catalog.files import sha256_of
+from tasks.atlas_label import without_value
 from tasks.call import CallError
 from tasks.job import Job, Made, work
 from tasks.options import TASK_OPTIONS
@@ -31,14 +32,24 @@ class CheckJob(Job):
         Label values that may occur; None for any.
     ndim
         2 or 3, what the cohort is; None if unknown.
+    ignore
+        Label value that marks voxels without a label; None if the cohort has none.
     """
 
     stage = "check"
-    code = ("covoxel.io", "data_catalog.checks", "data_catalog.files", "tasks.check")
+    code = (
+        "covoxel.io",
+        "data_catalog.checks",
+        "data_catalog.files",
+        "data_catalog.vocabulary",
+        "tasks.atlas_label",
+        "tasks.check",
+    )
 
     subject: Case
     known_labels: tuple[int, ...] | None
     ndim: int | None
+    ignore: int | None = None
 
     @cached_property
     def hashes(self) -> dict[str, str]:
@@ -59,16 +70,24 @@ class CheckJob(Job):
 
     def parameters(self) -> Mapping[str, Any]:
         """Settings the result depends on."""
-        return {"file": self.subject.image.name, "known_labels": self.known_labels, "ndim": self.ndim}
+        ignore = {} if self.ignore is None else {"ignore": self.ignore}
+        return {"file": self.subject.image.name, "known_labels": self.known_labels, "ndim": self.ndim, **ignore}
 
 
 @task(task_run_name="check {job.case}", **TASK_OPTIONS)
 @work
 def check(job: CheckJob) -> Made:
-    """Hold one case against the rules of the catalog; what it finds is in the facts of the record."""
-    found = check_case(job.subject, job.known_labels, job.ndim)
+    """Hold one case against the rules of the catalog; what it finds is in the facts of the record.
+
+    A label map with voxels to ignore is written anew, with background in their place: all other stages read that one.
+    """
+    found = check_case(job.subject, job.known_labels, job.ndim, job.ignore)
+    outputs = []
+    if found.holds_ignore and found.reason is None and job.subject.label is not None:
+        outputs.append(job.layout.without_ignore(job.case))
+        write_labels(outputs[0], without_value(read_labels(job.subject.label), job.ignore))
     return Made(
-        [],
+        outputs,
         {
             "reason": found.reason,
             "voxels_sha256": found.voxels_sha256,
@@ -83,7 +102,15 @@ def check_jobs(study: Study) -> list[CheckJob]:
     """A job for each atlas and each case of the run."""
     labels = tuple(sorted(study.cohort.label_names)) or None
     ndim = expected_ndim(study.cohort)
-    return [CheckJob(case.id, study.call.output, "cpu", case, labels, ndim) for case in study.named]
+    ignore = study.cohort.ignore
+    return [CheckJob(case.id, study.call.output, "cpu", case, labels, ndim, ignore) for case in study.named]
+
+
+def count_of(study: Study) -> Count:
+    """How many entries the cohort had, and what became of them once the check was done."""
+    cohort = study.cohort
+    excluded = sum(case.id in study.set_aside for case in cohort.cases)
+    return Count(len(cohort.cases) - excluded, len(cohort.rejected) + excluded, cohort.ignored)
 
 
 def set_aside(study: Study) -> None:

@@ -1,13 +1,15 @@
 """Evaluate: label maps held against true labels that nothing but scoring has read."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from prefect import task
 
 from covoxel.io import read_labels, sha256_file, sha256_json
 from covoxel.metrics import dice
+from tasks.atlas_label import without_value
 from tasks.job import Artifact, Job, Made, number, work
 from tasks.joint_facts import joint_facts
 from tasks.joint_network import model_folder
@@ -33,16 +35,19 @@ class EvaluateJob(Job):
         The label maps that the network which registered has learnt from.
     taught_segmenter
         Those that the network which segments has learnt from.
+    ignore
+        Value of voxels without a true label, which do not count; None if the cohort has none.
     """
 
     stage = "evaluate"
-    code = ("covoxel.io", "covoxel.metrics", "tasks.same_labels", "tasks.evaluate")
+    code = ("covoxel.io", "covoxel.metrics", "tasks.atlas_label", "tasks.same_labels", "tasks.evaluate")
 
     segmentation: Artifact
     truth: Artifact
     driving: Artifact | None = None
     taught_by: tuple[LabelContent, ...] = ()
     taught_segmenter: tuple[LabelContent, ...] = ()
+    ignore: int | None = None
 
     vital = False
 
@@ -56,12 +61,17 @@ class EvaluateJob(Job):
                 inputs[name] = sha256_json([label_map.plain() for label_map in label_maps])
         return inputs
 
+    def parameters(self) -> Mapping[str, Any]:
+        """Settings the result depends on."""
+        return {} if self.ignore is None else {"ignore": self.ignore}
+
 
 @task(task_run_name="evaluate {job.case}", **TASK_OPTIONS)
 @work
 def evaluate(job: EvaluateJob) -> Made:
     """Dice of each structure, in the facts of the record; labels that drove or taught the warps do not score them."""
-    found, truth = read_labels(job.segmentation.path), read_labels(job.truth.path)
+    found, drawn = read_labels(job.segmentation.path), read_labels(job.truth.path)
+    truth = without_value(drawn, job.ignore)
     if job.driving is not None and same_labels(read_labels(job.driving.path), truth):
         raise ValueError("its true label drove its registration and cannot score it")
     true = content_of(truth)
@@ -73,6 +83,8 @@ def evaluate(job: EvaluateJob) -> Made:
             f"{job.truth.path.name}: the true label lies on another grid than the image "
             f"({truth.grid.shape} voxels, the image has {found.grid.shape}); both must be equal"
         )
+    if job.ignore is not None:
+        found = replace(found, data=found.data.masked_fill(drawn.data == job.ignore, 0))
     values = torch.unique(torch.cat([found.data.reshape(-1), truth.data.reshape(-1)])).tolist()
     scores = dice(found.data, truth.data, values)
     return Made([], {"dice": {str(value): number(score) for value, score in scores.items()}})
@@ -94,6 +106,16 @@ def evaluate_jobs(study: Study) -> list[EvaluateJob]:
         true = Artifact(truth, sha256_file(truth))
         driving = driving_label_map(study, case.id)
         jobs.append(
-            EvaluateJob(case.id, study.call.output, "cpu", segmentation, true, driving, taught_by, taught_segmenter)
+            EvaluateJob(
+                case.id,
+                study.call.output,
+                "cpu",
+                segmentation,
+                true,
+                driving,
+                taught_by,
+                taught_segmenter,
+                study.cohort.ignore,
+            )
         )
     return jobs

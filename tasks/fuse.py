@@ -17,6 +17,7 @@ from covoxel.io import read_labels
 from covoxel.preprocessing import restore_labels, restore_map
 from covoxel.spatial import Image
 from data_catalog.files import load_image
+from tasks.atlas_label import label_of
 from tasks.calibrate import selector_of
 from tasks.candidates import rules_of, voters
 from tasks.choose import kept_atlases
@@ -196,7 +197,7 @@ def keep_jobs(study: Study) -> list[KeepJob]:
             atlas.id,
             study.call.output,
             "cpu",
-            label=Artifact(atlas.training_label(), study.records["check"][atlas.id].inputs["label"]),
+            label=label_of(study, atlas),
         )
         for atlas in study.atlases
         if atlas.id in wanted

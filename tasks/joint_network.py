@@ -8,6 +8,7 @@ from pathlib import Path
 from covoxel.io import read_image, read_labels
 from covoxel.segmentation import ImageModel, PairSegmenter, Segmented, segment, segment_pairs
 from covoxel.spatial import Grid
+from tasks.atlas_label import label_of
 from tasks.job import Artifact
 from tasks.joint_facts import joint_facts
 from tasks.joint_models import NETWORK, joint_model_sha256, load_segmenter, weights_of
@@ -115,5 +116,5 @@ def untaught(study: Study) -> list[str]:
         scores = [] if record is None else record.facts["scores"].values()
         return [case for case in ids if any(case in rows for rows in scores)]
     taught = joint_facts(folder).taught_by
-    contents = {atlas.id: content_of(read_labels(atlas.training_label())) for atlas in study.atlases}
+    contents = {atlas.id: content_of(read_labels(label_of(study, atlas).path)) for atlas in study.atlases}
     return [case for case in ids if not any(contents[case].same(each) for each in taught)]

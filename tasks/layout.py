@@ -14,6 +14,10 @@ class Layout:
         """Image of a case as the stages work on it."""
         return self.output / "work" / "preprocessed" / f"{case}.nii.gz"
 
+    def without_ignore(self, case: str) -> Path:
+        """Label map of an atlas, with background where it holds the value to ignore."""
+        return self.output / "work" / "labels" / f"{case}.nii.gz"
+
     def preprocessed_labels(self, case: str) -> Path:
         """Label map of an atlas on the grid of its preprocessed image."""
         return self.output / "work" / "preprocessed_labels" / f"{case}.nii.gz"

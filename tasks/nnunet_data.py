@@ -9,11 +9,11 @@ from covoxel.io import write_image
 from data_catalog.files import load_image
 from tasks import joint_network
 from tasks.align import training_ids
+from tasks.atlas_label import label_of
 from tasks.fuse import fused_places
 from tasks.job import Artifact
 from tasks.joint_training import FEWEST
 from tasks.study import Study
-from tasks.training_files import drawn_labels
 
 NAME = "nnunet"
 DATASET = "Dataset001_covoxel"
@@ -56,7 +56,7 @@ def taught_cases(study: Study, round_: int) -> list[TaughtCase]:
     for case in (*study.atlases, *study.fixed):
         image = Artifact(case.image, study.records["check"][case.id].inputs["image"])
         if case.role == "atlas":
-            cases.append(TaughtCase(case.id, image, drawn_labels(study, case), None, 1.0))
+            cases.append(TaughtCase(case.id, image, label_of(study, case), None, 1.0))
         elif case.id in ids and (fused := study.record("fuse", case.id)) is not None:
             stage, places = "fuse", fused_places(layout, case.id, study.fuses_apart)
             if round_ > 1 and study.record("relabel", case.id) is not None:

@@ -15,6 +15,7 @@ from covoxel.segmentation import Segmented
 from covoxel.segmentation.onto import onto as brought_onto
 from covoxel.spatial import Grid
 from data_catalog.files import load_image
+from tasks.atlas_label import label_of
 from tasks.nnunet_data import GROUPS, folds_of
 from tasks.same_labels import LabelContent, content_of
 from tasks.scan import Scan
@@ -89,7 +90,7 @@ def judged_by(study: Study) -> dict[str, NnunetNetwork]:
     taught, network = taught_by(study), nnunet_network(study)
     if not taught or network is None:
         return {}  # nobody says what taught it
-    contents = {atlas.id: content_of(read_labels(atlas.training_label())) for atlas in study.atlases}
+    contents = {atlas.id: content_of(read_labels(label_of(study, atlas).path)) for atlas in study.atlases}
     return {atlas: network for atlas, own in contents.items() if not any(own.same(each) for each in taught)}
 
 

@@ -11,6 +11,7 @@ from covoxel.io import read_labels, write_image, write_labels
 from covoxel.preprocessing import preprocess as prepare
 from covoxel.spatial import resample_labels
 from data_catalog.files import load_image
+from tasks.atlas_label import label_of
 from tasks.call import NothingDoneError
 from tasks.job import Job, Made, work
 from tasks.options import TASK_OPTIONS
@@ -66,7 +67,7 @@ def preprocess_jobs(study: Study) -> list[PreprocessJob]:
     jobs = []
     for case in (*study.atlases, *study.fixed):
         hashes = study.records["check"][case.id].inputs
-        label = case.training_label() if case.role == "atlas" else None
+        label = label_of(study, case) if case.role == "atlas" else None
         jobs.append(
             PreprocessJob(
                 case.id,
@@ -74,8 +75,8 @@ def preprocess_jobs(study: Study) -> list[PreprocessJob]:
                 "cpu",
                 image=case.image,
                 image_sha256=hashes["image"],
-                label=label,
-                label_sha256=hashes.get("label"),
+                label=None if label is None else label.path,
+                label_sha256=None if label is None else label.sha256,
                 settings=study.call.settings.preprocess,
             )
         )

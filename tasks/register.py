@@ -15,7 +15,7 @@ from covoxel.metrics import folding
 from covoxel.registration import PairError, PairModel
 from covoxel.registration import register as register_images
 from covoxel.spatial import Image, Transform, resample_probabilities
-from data_catalog import Case
+from tasks.atlas_label import label_of
 from tasks.choose import kept_atlases
 from tasks.engine import LABELS, label_map_of
 from tasks.job import Artifact, Job, Made, number, work
@@ -196,13 +196,9 @@ def _label_maps(study: Study, case: str) -> dict[str, Any]:
         return {}
     return {
         "label_map": Artifact(path, sha256_file(path)),
-        "own_label_map": _true_label_map(study, own) if own.role == "atlas" else None,
+        "own_label_map": label_of(study, own) if own.role == "atlas" else None,
         "moving_labels": {
             atlas: study.artifact("preprocess", atlas, study.layout.preprocessed_labels(atlas))
             for atlas in kept_atlases(study, case)
         },
     }
-
-
-def _true_label_map(study: Study, atlas: Case) -> Artifact:
-    return Artifact(atlas.training_label(), study.records["check"][atlas.id].inputs["label"])

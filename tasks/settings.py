@@ -54,6 +54,26 @@ class _Stage(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class CohortSettings(_Stage):
+    """Which files of a cohort are taken, where a BIDS folder offers several."""
+
+    image: str = Field(
+        "T1w",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$",
+        description="ending of the images, with entities if wanted: T1w, T2w, acq-mprage_T1w",
+    )
+    label: str | None = Field(
+        None,
+        min_length=1,
+        max_length=200,
+        description="entity or folder of the label maps: desc-manual, or manual; null: each image must have one only",
+    )
+    run: int | None = Field(None, ge=0, description="number of the run that is taken; null: each run is a case")
+    trusted: bool = Field(
+        True, description="false, for a cohort of others: its tables and links must not lead out of its folder"
+    )
+
+
 class PreprocessSettings(_Stage):
     """How each image is prepared; results always return to the image's own grid."""
 
@@ -250,6 +270,7 @@ class ReportSettings(_Stage):
 class FewShotSettings(_Stage):
     """All settings of a run, a section a stage."""
 
+    cohort: CohortSettings = CohortSettings()
     preprocess: PreprocessSettings = PreprocessSettings()
     register_: RegisterSettings = Field(RegisterSettings(), alias="register")
     template: TemplateSettings = TemplateSettings()

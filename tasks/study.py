@@ -11,7 +11,7 @@ import torch
 from covoxel.manifest import FolderLock, FolderLockedError, Manifest, Record
 from covoxel.training.correction import MIN_CASES
 from covoxel.training.registration import Recipe
-from data_catalog import Case, Cohort, CohortError, EvaluationLabels, open_cohort
+from data_catalog import Case, Choice, Cohort, CohortError, EvaluationLabels, open_cohort
 from tasks.call import Call, CallError
 from tasks.job import Artifact
 from tasks.joint_recipe import AnyJointRecipe, load_joint_recipe, uses_fused
@@ -19,7 +19,7 @@ from tasks.last_call import remember_call
 from tasks.layout import Layout
 from tasks.recipe import load_recipe
 from tasks.recipe_files import find_joint_recipe, find_recipe
-from tasks.settings import DATA_PARAMETERS, SELECT
+from tasks.settings import DATA_PARAMETERS, SELECT, CohortSettings
 from tasks.study_checks import check_call, check_cohort, check_study
 
 MAX_WORKERS_BY_DEFAULT = 4
@@ -277,13 +277,28 @@ def resolve_device(device: str) -> str:
 def _prepare(call: Call) -> Study:
     check_call(call)
     try:
-        cohort = open_cohort(call.cohort)
+        cohort = open_cohort(call.cohort, _choice(call.settings.cohort), _in_use(call))
         check_cohort(cohort, call.cases)
         study = Study(call, cohort.with_atlases(list(call.atlases)) if call.atlases else _without_labels(cohort))
     except CohortError as error:
         raise CallError(str(error)) from None
     check_study(study)
     return study
+
+
+def _choice(settings: CohortSettings) -> Choice:
+    return Choice(
+        image=settings.image,
+        label=settings.label or "",
+        run="" if settings.run is None else str(settings.run),
+        trusted=settings.trusted,
+    )
+
+
+def _in_use(call: Call) -> list[Path]:
+    """Folders that the call names beside the cohort, which may lie in it."""
+    folders = (call.evaluate, call.settings.register_.labels, call.settings.train.labels)
+    return [folder for folder in folders if folder is not None]
 
 
 def _without_labels(cohort: Cohort) -> Cohort:

@@ -1,5 +1,6 @@
 """Checks of a call before anything starts: output folder, settings, names, true labels, and what is to be trained."""
 
+import os
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
@@ -147,7 +148,7 @@ def _check_names(study: "Study") -> None:
 
 
 def _check_output(call: Call) -> None:
-    output, cohort = call.output.resolve(), call.cohort.resolve()
+    output, cohort = (Path(os.path.realpath(path)) for path in (call.output, call.cohort))
     if output.exists() and not output.is_dir():
         raise CallError(f"output {call.output} is a file; a folder is needed")
     if cohort.is_dir() and (output == cohort or cohort in output.parents):

@@ -15,6 +15,7 @@ from covoxel.training.joint import JointRecipe
 from covoxel.training.registration import TrainingDivergedError
 from nets.joint.cross_stitch import CrossStitch
 from tasks.align import reference_of, training_ids
+from tasks.atlas_label import label_of
 from tasks.job import Job, Made, number, work
 from tasks.joint_card import JointCardFacts, joint_card
 from tasks.joint_facts import plain_verdict
@@ -25,7 +26,7 @@ from tasks.model_card import Run
 from tasks.options import TASK_OPTIONS
 from tasks.settings import TrainSettings
 from tasks.study import Study
-from tasks.training_files import Reading, TrainingFiles, drawn_labels, files_of, input_hashes, read_cases
+from tasks.training_files import Reading, TrainingFiles, files_of, input_hashes, read_cases
 from tasks.trainings import THREADS, Tell, clear_logs, job_name
 
 STAGE = "train-joint"
@@ -167,7 +168,7 @@ def _files(study: Study, case: str) -> TrainingFiles:
     own = study.cohort.case(case)
     files = files_of(study, own)
     if own.role == "atlas":
-        return replace(files, labels=drawn_labels(study, own))
+        return replace(files, labels=label_of(study, own))
     if not study.teaches_fused or study.record("fuse", case) is None:
         return files
     label_map, confidence = (

@@ -19,6 +19,7 @@ from covoxel.training.registration import (
 )
 from data_catalog import Case
 from tasks.align import reference_of, training_ids
+from tasks.atlas_label import label_of
 from tasks.engine import label_map_of
 from tasks.job import Artifact, Job, Made, number, work
 from tasks.model_card import CardFacts, Run, model_card
@@ -28,7 +29,7 @@ from tasks.recipe import build_network, recipe_data
 from tasks.settings import TrainSettings
 from tasks.study import Study
 from tasks.teaching import Lesson
-from tasks.training_files import TrainingFiles, drawn_labels, files_of, input_hashes, read_cases
+from tasks.training_files import TrainingFiles, files_of, input_hashes, read_cases
 from tasks.trainings import THREADS, Tell, clear_logs, job_name
 
 STAGE = "train"
@@ -166,7 +167,7 @@ def _files(study: Study, case: str) -> TrainingFiles:
     if study.recipe is None or study.recipe.supervision != "labels":
         return files
     if own.role == "atlas":
-        return replace(files, labels=drawn_labels(study, own))
+        return replace(files, labels=label_of(study, own))
     return replace(files, predicted=_predicted(study, own))
 
 

@@ -134,11 +134,6 @@ def files_of(study: Study, case: Case) -> TrainingFiles:
     )
 
 
-def drawn_labels(study: Study, atlas: Case) -> Artifact:
-    """The label map that an atlas came with."""
-    return Artifact(atlas.training_label(), study.records["check"][atlas.id].inputs["label"])
-
-
 def _frame(images: Mapping[str, Image], reference: str, alignment: str | None) -> Frame:
     """The frame of all images; that of the reference, in its world, where images are laid on it by transforms."""
     if alignment == "centre":
