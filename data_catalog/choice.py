@@ -21,7 +21,7 @@ class Choice:
         What the label maps must have: an entity (`desc-manual`), the name of a folder on their path (`manual`), or
         both (`manual/desc-manual`). Empty: each image must have one label map only.
     run
-        Number of the run that is taken. Empty: each run is a case.
+        Number of the run that is taken where runs are numbered. Empty: each run is a case.
     trusted
         Whether tables may name files outside of the cohort's folder, and links in it may lead out of it.
     """
@@ -43,9 +43,9 @@ class Choice:
 
     def takes_image(self, name: str) -> bool:
         """Whether an image of the right contrast, by its name without suffix, has the entities and the run."""
-        parts = name.split("_")
-        run = entity(name, "run")
-        return all(part in parts for part in self.image.split("_")) and (not self.run or _number(run) == self._run)
+        parts, run = name.split("_"), entity(name, "run")
+        has_run = not self.run or not run or _number(run) == _number(self.run)
+        return has_run and all(part in parts for part in self.image.split("_"))
 
     def takes_label(self, path: PurePath) -> bool:
         """Whether a label map, by its path below the cohort's folder, is the one that is asked for."""
@@ -54,10 +54,6 @@ class Choice:
             wanted in folders or all(each in parts for each in wanted.split("_"))
             for wanted in filter(None, self.label.split("/"))
         )
-
-    @property
-    def _run(self) -> str:
-        return _number(self.run.removeprefix("run-"))
 
 
 def entity(name: str, key: str) -> str:

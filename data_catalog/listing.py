@@ -257,7 +257,7 @@ class Account:
             Folders that are left out on purpose, with all in them.
         """
         stops = {*skip, *ignored}
-        for folder, listing in walk(self.root, stops.__contains__, self._known):
+        for folder, listing in walk(self.root, stops.__contains__, self._known, self._is_foreign):
             if folder not in self._seen:
                 self.exclude_folder(folder, listing, rule)
         for folder in ignored:
@@ -265,6 +265,10 @@ class Account:
 
     def _known(self, folder: Path) -> Listing:
         return self._seen.get(folder) or list_folder(folder)
+
+    def _is_foreign(self, folder: Path) -> bool:
+        """Whether a folder is a link that no reader has followed."""
+        return folder not in self._seen and folder.is_symlink()
 
     def exclude_folder(self, folder: Path, listing: Listing, rule: str) -> None:
         """Exclude the images that lie directly in a folder, in one sentence that ends with `rule`."""
@@ -279,20 +283,31 @@ class Account:
 
 
 def walk(
-    root: Path, stop: Callable[[Path], bool] = lambda path: False, look: Callable[[Path], Listing] = list_folder
+    root: Path,
+    stop: Callable[[Path], bool] = lambda path: False,
+    look: Callable[[Path], Listing] = list_folder,
+    shallow: Callable[[Path], bool] = Path.is_symlink,
 ) -> Iterator[tuple[Path, Listing]]:
     """Folders below `root` and `root` itself, each once and with what lies in it, by name.
 
-    Links to folders are followed, except those that lead to a folder which holds `root`; hidden folders and those
-    where `stop` says so are left out. `look` lists a folder.
+    Parameters
+    ----------
+    root
+        Where to begin.
+    stop
+        Whether a folder is left out, with all in it. Hidden folders always are, and links to folders that hold `root`.
+    look
+        Lists a folder.
+    shallow
+        Whether the subfolders of a folder are left out: by default of links, which may lead to whole archives.
     """
-    visited: set[object] = _ancestors(root)
+    visited = _ancestors(root)
     waiting, count = [root], 0
     while waiting and count < MAX_FOLDERS:
         folder, count = waiting.pop(), count + 1
         listing = look(folder)
         yield folder, listing
-        for subfolder in reversed(listing.folders):
+        for subfolder in () if folder != root and shallow(folder) else reversed(listing.folders):
             identity = _identity(subfolder)
             if identity not in visited and not stop(subfolder):
                 visited.add(identity)

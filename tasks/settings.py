@@ -68,7 +68,9 @@ class CohortSettings(_Stage):
         max_length=200,
         description="entity or folder of the label maps: desc-manual, or manual; null: each image must have one only",
     )
-    run: int | None = Field(None, ge=0, description="number of the run that is taken; null: each run is a case")
+    run: int | None = Field(
+        None, ge=0, description="number of the run that is taken where runs are numbered; null: each is a case"
+    )
     trusted: bool = Field(
         True, description="false, for a cohort of others: its tables and links must not lead out of its folder"
     )

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from data_catalog.choice import Choice
 from data_catalog.confine import check_texts, confined
-from data_catalog.listing import Account, is_file, list_folder, relative, walk
+from data_catalog.listing import Account, is_file, is_folder, list_folder, relative, walk
 from data_catalog.readers import bids, decathlon, dicom, flat, folder, nnunet, table
 from data_catalog.schema import Cohort, CohortError
 
@@ -63,7 +63,7 @@ def open_cohort(path: Path | str, choice: Choice = Choice(), aside: Sequence[Pat
                 cohort, rejected=tuple(item for item in cohort.rejected if not _is_aside(item.path, aside))
             )
             return cohort if choice.trusted else confined(cohort)
-    if path.is_file():
+    if not is_folder(path):
         raise CohortError(f"the cohort {path} is a file, but neither a .csv nor a .tsv table; name a folder or a table")
     looked_for = "; ".join(reader.LOOKS_FOR for reader in READERS.values() if reader is not table)
     raise CohortError(f"no images were found in the folder {path}; looked for: {looked_for}{_deeper(path)}")

@@ -9,7 +9,7 @@ from covoxel.io import TableError, read_rows
 from covoxel.io.formats import image_stem
 from data_catalog.choice import Choice
 from data_catalog.confine import leads_out
-from data_catalog.listing import Account, Listing, is_file, list_folder, several
+from data_catalog.listing import SHOWN, Account, Listing, is_file, list_folder, several
 from data_catalog.readers.base import Found, assemble, entities, pair, peek_json, text
 from data_catalog.readers.bids_labels import find_labels, vocabulary_folders
 from data_catalog.schema import Cohort
@@ -108,8 +108,8 @@ def _of_subject(account: Account, subject: Path, choice: Choice, known: set[str]
         found += _of_visit(account, visit, choice, known)
     outside = [path for visit in (subject, *sessions) for path in account.listing(visit).candidates]
     if outside:
-        names = several(account.shown(path) for path in outside[:3])
-        account.exclude(subject.name, subject, f"there are {len(outside)} images outside of anat ({names}); {RULE}")
+        names, more = several(account.shown(path) for path in outside[:SHOWN]), " …" if len(outside) > SHOWN else ""
+        account.exclude(subject.name, subject, f"images lie outside of anat ({names}{more}); {RULE}")
     elif not found and len(account.rejected) == before:
         account.exclude(subject.name, subject, f"there is no folder anat with a {choice.contrast} image")
     return found
@@ -125,7 +125,7 @@ def _of_visit(account: Account, visit: Path, choice: Choice, known: set[str]) ->
         return []
     anat = account.listing(visit / "anat")
     right = [path for path in anat.candidates if _contrast(path) == choice.contrast]
-    known.update(_case_id(path, choice) for path in right)
+    known.update(image_stem(path).rpartition("_")[0] for path in anat.candidates if _contrast(path) not in _NO_IMAGES)
     taken = {path for path in right if choice.takes_image(image_stem(path))}
     account.ignore(f"{choice.contrast} images that are not chosen", len(right) - len(taken))
     _other_images(account, anat, choice)

@@ -13,7 +13,7 @@ _OF_THE_LABEL = ("desc-", "space-", "label-", "seg-", "atlas-")
 def find_labels(account: Account, derivatives: Path, choice: Choice) -> Iterator[tuple[str, Path]]:
     """Name of the image, and label map, of each that is chosen, by path; those in another space are ignored."""
     found: list[tuple[str, Path]] = []
-    for folder, _ in walk(derivatives, look=account.listing):
+    for folder, _ in walk(derivatives, look=account.listing, shallow=lambda path: False):
         found += _of_folder(account, folder, choice)
     yield from sorted(found, key=lambda item: item[1])
 

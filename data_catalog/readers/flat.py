@@ -20,7 +20,6 @@ LABEL_FOLDERS = ("label", "mask", "seg", "annot")
 """Beginnings of the names of folders that hold label maps."""
 MOST_STRUCTURES = 64
 """Values that the label maps in a folder of such hold at most, for it to be recognised by its content."""
-LOOKED_AT = 3
 
 
 def detect(path: Path) -> bool:
@@ -80,7 +79,8 @@ def _check_images(folder: Path, images: list[Path]) -> None:
             f"{folder} holds label maps, not images; name the folder that holds both {beside.name}/ and "
             f"{whole.name}/: {whole.parent}"
         )
-    if images and all(_is_label_map(image) for image in images[:LOOKED_AT]):
+    sample = [images[0], images[len(images) // 2], images[-1]] if images else []
+    if images and all(map(_is_label_map, dict.fromkeys(sample))) and all(map(_has_whole_numbers, images)):
         where = f": {whole.parent}" if beside is not None else ""
         raise CohortError(
             f"{folder} holds label maps, not images: {images[0].name} has whole numbers of at most {MOST_STRUCTURES} "
@@ -97,11 +97,19 @@ def _images_beside(folder: Path) -> Path | None:
 
 def _is_label_map(path: Path) -> bool:
     """Whether an image looks like a label map: whole numbers from 0 on, few of them, and one of them is 0."""
+    if not _has_whole_numbers(path):
+        return False
     try:
-        header = load_header(path)
-        if header is None or np.dtype(header.dtype).kind not in "iu":
-            return False
         values = np.unique(load_image(path).data.numpy())
-    except (ImageError, OSError, TypeError, MemoryError):
+    except (ImageError, OSError, MemoryError):
         return False
     return 2 <= len(values) <= MOST_STRUCTURES and values[0] == 0 and bool((values == np.round(values)).all())
+
+
+def _has_whole_numbers(path: Path) -> bool:
+    """Whether the voxels of an image are stored as whole numbers; False for one that cannot be read."""
+    try:
+        header = load_header(path)
+        return header is not None and np.dtype(header.dtype).kind in "iu"
+    except (ImageError, OSError, TypeError):
+        return False
