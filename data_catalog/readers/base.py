@@ -78,14 +78,16 @@ def assemble(
 
 
 def _refusal(item: Found, taken: dict[str, Path], root: Path) -> str | None:
+    reason, other = unsafe_id(item.id), taken.get(item.id.lower())
+    if not reason and other is None:
+        return None
     shown = relative(item.image, root)
-    reason = unsafe_id(item.id)
-    if reason:
+    if reason or other is None:
         return f"{shown}: the name {item.id!r} cannot be used: {reason}; rename the file or give it an id in a table"
-    if item.id.lower() in taken:
-        other = relative(taken[item.id.lower()], root)
-        return f"{shown}: the case name {item.id!r} is already taken by {other}; each case must have its own name"
-    return None
+    return (
+        f"{shown}: the case name {item.id!r} is already taken by {relative(other, root)}; "
+        "each case must have its own name"
+    )
 
 
 def _distinct(rejected: Sequence[Rejected], cases: Collection[str], root: Path) -> tuple[Rejected, ...]:
