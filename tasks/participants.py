@@ -89,10 +89,7 @@ def table_beside(cohort: Path) -> Path:
 
 def _table(path: Path, wanted: list[str], asks: str) -> pd.DataFrame:
     try:
-        size = path.stat().st_size
-        if size > _MOST_BYTES:
-            raise SettingsError(f"{path.name} has {size} bytes; at most {_MOST_BYTES} are read")
-        return read_table(path, text=SUBJECT_COLUMNS + SESSION_COLUMNS)
+        return read_table(path, text=SUBJECT_COLUMNS + SESSION_COLUMNS, most_bytes=_MOST_BYTES)
     except OSError as error:
         raise SettingsError(
             f"{asks} for {', '.join(wanted)}, and the table {path.name} cannot be read: {error.strerror}"

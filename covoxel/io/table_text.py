@@ -3,6 +3,7 @@
 import codecs
 import csv
 import io
+import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -77,10 +78,10 @@ def read_cells(path: Path, separator: str, most_bytes: int = MOST_BYTES) -> Cell
 
 def _bytes(path: Path, most_bytes: int) -> bytes:
     with open_regular(path) as file:
-        content = file.read(most_bytes + 1)
-    if len(content) > most_bytes:
-        raise TableError(f"{path} has more than {most_bytes} bytes, which a table must not have")
-    return content
+        size = os.fstat(file.fileno()).st_size
+        if size > most_bytes:
+            raise TableError(f"{path} has more than {most_bytes} bytes, which a table must not have")
+        return file.read(size)
 
 
 def _decoded(path: Path, content: bytes) -> str:

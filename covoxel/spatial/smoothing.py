@@ -79,6 +79,7 @@ def _along(x: Tensor, matrix: Tensor, axis: int) -> Tensor:
 
 def cell_means(x: Tensor, factors: Sequence[int]) -> Tensor:
     """Mean over cells of `factors` voxels, `(batch, channel, *ceil(shape / factors))`; the last cell may be partial."""
+    factors = [min(factor, side) for factor, side in zip(factors, x.shape[2:], strict=True)]
     if all(f == 1 for f in factors):
         return x
     pool = functional.avg_pool3d if x.ndim == 5 else functional.avg_pool2d

@@ -1,6 +1,7 @@
 """What all readers share: safe parsing, pairing of images and label maps, and turning both into a cohort."""
 
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -157,20 +158,16 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         with open_regular(path) as stream:
-            text = stream.read(MAX_JSON_BYTES + 1)
-        if len(text) > MAX_JSON_BYTES:
-            raise CohortError(
-                f"{path} has more than {MAX_JSON_BYTES} bytes, which a description of a cohort must not have"
-            )
-        content = json.loads(text)
+            size = os.fstat(stream.fileno()).st_size
+            content = json.loads(stream.read(size)) if size <= MAX_JSON_BYTES else None
     except OSError as error:
         raise CohortError(f"{path} cannot be read: {error.strerror or error}") from error
     except RecursionError:
         raise CohortError(f"{path} is not valid JSON: lists or objects are nested too deeply") from None
     except ValueError as error:
-        if isinstance(error, CohortError):
-            raise
         raise CohortError(f"{path} is not valid JSON: {error}") from error
+    if size > MAX_JSON_BYTES:
+        raise CohortError(f"{path} has {size} bytes; a description of a cohort must have at most {MAX_JSON_BYTES}")
     if not isinstance(content, dict):
         raise CohortError(f"{path} must hold a JSON object ({{…}}), got a {type(content).__name__}")
     return content

@@ -1,5 +1,8 @@
 """Tables: what is written is read, identifiers stay text, the same table gives the same bytes."""
 
+import codecs
+import os
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from covoxel.io import read_table, write_table
+from covoxel.io import TableError, read_rows, read_table, write_table
 
 TABLE = pd.DataFrame(
     {
@@ -91,3 +94,98 @@ def test_another_suffix_is_refused(tmp_path: Path) -> None:
     for call in (lambda: write_table(tmp_path / "x.xlsx", TABLE), lambda: read_table(tmp_path / "x.xlsx")):
         with pytest.raises(ValueError, match=r"must end in \.tsv or \.csv, got '\.xlsx'"):
             call()
+
+ENCODINGS = ["utf-8", "utf-8-sig", "latin-1", "cp1252", "utf-16", "utf-16-le", "utf-16-be", "utf-32"]
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_a_table_in_any_encoding_is_read(encoding: str, end: str, tmp_path: Path) -> None:
+    text = end.join(["index\tname", "1\tGyrus präzentral", "", "2\tNoyau caudé", ""])
+    (tmp_path / "x.tsv").write_bytes(text.encode(encoding))
+    assert read_table(tmp_path / "x.tsv").to_dict("list") == {
+        "index": [1, 2],
+        "name": ["Gyrus präzentral", "Noyau caudé"],
+    }
+    assert read_rows(tmp_path / "x.tsv") == (
+        ["index", "name"],
+        [(2, {"index": "1", "name": "Gyrus präzentral"}), (4, {"index": "2", "name": "Noyau caudé"})],
+    )
+
+
+@pytest.mark.parametrize("mark", [codecs.BOM_UTF16_BE, codecs.BOM_UTF16_LE])
+def test_a_byte_order_mark_names_the_order_of_bytes(mark: bytes, tmp_path: Path) -> None:
+    name = "utf-16-be" if mark == codecs.BOM_UTF16_BE else "utf-16-le"
+    (tmp_path / "x.csv").write_bytes(mark + "id,group\n1,患者\n".encode(name))
+    assert read_table(tmp_path / "x.csv")["group"].tolist() == ["患者"]
+
+
+@pytest.mark.parametrize(
+    "text", ["id;age;name\n1;65,5;a, b\n2;70;c\n", "sep=;\r\nid;age;name\r\n1;65,5;a, b\r\n2;70;c\r\n"]
+)
+def test_semicolons_and_decimal_commas_of_a_spreadsheet_are_read(text: str, tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text(text)
+    read = read_table(tmp_path / "x.csv")
+    assert read["age"].tolist() == [65.5, 70.0]
+    assert read["name"].tolist() == ["a, b", "c"]
+
+
+def test_tabs_in_a_csv_are_read_and_commas_in_a_tsv_are_text(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("id\tage\n1\t65\n")
+    assert read_table(tmp_path / "x.csv")["age"].tolist() == [65]
+    (tmp_path / "x.tsv").write_text("a,b\n1,2\n")
+    assert list(read_table(tmp_path / "x.tsv").columns) == ["a,b"]
+
+
+def test_missing_cells_at_the_end_and_columns_without_a_name_are_left_out(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text(",id,age,,\n0,1,65,,\n1,2\n2,3,70,,,,\n")
+    read = read_table(tmp_path / "x.csv")
+    assert read["id"].tolist() == ["1", "2", "3"]
+    assert list(read.columns) == ["id", "age"]
+    assert read["age"].isna().tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"PK\x03\x04\x14\x00\x06\x00", "must be a table of text, but it holds bytes that are no text"),
+        (b"id\tname\n1\ta\0b\n", "must be a table of text, but it holds bytes that are no text"),
+        (b"\x89PNG\r\n\x1a\n\xff\xfe", "must be a table of text, but it holds bytes that are no text"),
+        (b"id\tage\tid\n1\t2\t3\n", "has the column 'id' twice; each column must have its own name"),
+        (b"id\tage\n1\t2\n\n2\t3\t4\n", "line 4 has 3 cells and the header 2"),
+        (b'id\tage\n1\t"2\n2\t3\n', "line 2: unexpected end of data"),
+        (b"id\n" + b"x" * 200_000, "field larger than field limit"),
+        (b"", "must be a table with one header line, got an empty file"),
+        (b"\n\n", "must be a table with one header line, got an empty file"),
+    ],
+)
+def test_what_is_no_table_is_one_sentence_that_names_the_file(content: bytes, sentence: str, tmp_path: Path) -> None:
+    (tmp_path / "x.tsv").write_bytes(content)
+    for call in (read_table, read_rows):
+        with pytest.raises(TableError) as caught:
+            call(tmp_path / "x.tsv")
+        assert sentence in str(caught.value)
+        assert str(caught.value).startswith(str(tmp_path / "x.tsv"))
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("separator", ["\t", ","])
+def test_a_million_columns_are_refused_before_they_are_taken_apart(separator: str, tmp_path: Path) -> None:
+    path = tmp_path / ("x.tsv" if separator == "\t" else "x.csv")
+    line = separator.join(f"c{number}" for number in range(1_000_000))
+    path.write_text(f"{line}\n{line}\n")
+    tracemalloc.start()
+    with pytest.raises(TableError, match=r"has \d+ columns or more; a table must have at most 4096"):
+        read_table(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 6 * path.stat().st_size
+
+
+def test_a_table_that_is_too_large_or_no_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.tsv").write_text("id\n" + "1\n" * 100)
+    with pytest.raises(TableError, match=r"x.tsv has more than 50 bytes"):
+        read_table(tmp_path / "x.tsv", most_bytes=50)
+    os.mkfifo(tmp_path / "pipe.tsv")
+    with pytest.raises(OSError, match="it is a named pipe, not a regular file"):
+        read_table(tmp_path / "pipe.tsv")
