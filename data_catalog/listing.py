@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 
 from covoxel.io.formats import READ_SUFFIXES, image_stem, image_suffix
-from covoxel.io.regular import kind_of
 from data_catalog.schema import Rejected
 
 MAX_FOLDERS = 200_000
@@ -131,6 +130,12 @@ def _has(path: Path, suffix: str) -> bool:
     return any((path.parent / (image_stem(path) + each)).exists() for each in (suffix, suffix.upper()))
 
 
+_KINDS = {
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
 _SECOND_HALF = "the second half of a pair"
 
 
@@ -156,8 +161,8 @@ def _reason(entry: os.DirEntry[str], suffix: str, names: Collection[str]) -> str
 
 
 def _state_reason(state: os.stat_result) -> str:
-    kind = kind_of(state.st_mode)
-    if kind:
+    if not stat.S_ISREG(state.st_mode):
+        kind = _KINDS.get(stat.S_IFMT(state.st_mode), "no file")
         return f"it is {kind}; an image must be a regular file"
     return "" if state.st_size else "the file is empty (0 bytes)"
 

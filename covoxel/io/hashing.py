@@ -8,14 +8,8 @@ from covoxel.io.regular import open_regular
 
 
 def sha256_file(path: Path) -> str:
-    """SHA-256 of the bytes of the file `path`, 64 hexadecimal digits.
-
-    Raises
-    ------
-    OSError
-        If it cannot be read or is no regular file: the bytes of a device never end.
-    """
-    with open_regular(path) as file:
+    """SHA-256 of the bytes of the regular file `path`, 64 hexadecimal digits; OSError for a pipe or a device."""
+    with open_regular(Path(path)) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

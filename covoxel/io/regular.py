@@ -1,4 +1,4 @@
-"""Open a file for reading only if it is a regular one: a FIFO would wait for ever, a device would never end."""
+"""Opening regular files alone: a FIFO, a device or a socket is refused before it can block."""
 
 import errno
 import os
@@ -6,40 +6,28 @@ import stat
 from io import BufferedReader
 from pathlib import Path
 
-_KINDS = {
-    stat.S_IFIFO: "a named pipe",
-    stat.S_IFSOCK: "a socket",
-    stat.S_IFCHR: "a device",
-    stat.S_IFBLK: "a device",
-    stat.S_IFDIR: "a folder",
-}
-
-
-def kind_of(mode: int) -> str:
-    """Name of the kind of an entry by its `st_mode`, or "" for a regular file."""
-    return _KINDS.get(stat.S_IFMT(mode), "" if stat.S_ISREG(mode) else "no file")
-
 
 def open_regular(path: Path) -> BufferedReader:
-    """Open a regular file, or a link to one, for reading bytes.
+    """Open a regular file, or a link to one, for reading its bytes; nothing else is opened, so nothing blocks.
 
     Raises
     ------
     OSError
-        If it cannot be opened, or is no regular file; nothing is read from it then.
+        If there is no such file, it cannot be opened, or it is no regular file.
     """
     path = Path(path)
-    _require_regular(path, path.stat().st_mode)
+    _check(path, path.stat().st_mode)  # before opening: opening a device may have effects
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
-        _require_regular(path, os.fstat(descriptor).st_mode)  # the entry may have been exchanged since
+        _check(path, os.fstat(descriptor).st_mode)
         return os.fdopen(descriptor, "rb")
     except BaseException:
         os.close(descriptor)
         raise
 
 
-def _require_regular(path: Path, mode: int) -> None:
-    kind = kind_of(mode)
-    if kind:
-        raise OSError(errno.EINVAL, f"it is {kind}, not a regular file", str(path))
+def _check(path: Path, mode: int) -> None:
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, "it is a folder", str(path))
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "it is a pipe, a device or a socket and no regular file", str(path))

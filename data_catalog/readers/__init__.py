@@ -7,7 +7,7 @@ from typing import Protocol
 
 from data_catalog.choice import Choice
 from data_catalog.confine import check_texts, confined
-from data_catalog.listing import Account, is_file, is_folder, list_folder, relative, walk
+from data_catalog.listing import is_file, is_folder, list_folder, relative, walk
 from data_catalog.readers import bids, decathlon, dicom, flat, folder, nnunet, table
 from data_catalog.schema import Cohort, CohortError
 
@@ -99,12 +99,7 @@ def _read(reader: Reader, path: Path, choice: Choice) -> Cohort:
             f"the settings cohort.image, label and run choose among the files of BIDS, but {path} looks like "
             f"{reader.LOOKS_FOR}; leave them out"
         )
-    cohort = reader.read(path)
-    if reader is not dicom:
-        return cohort
-    account = Account(path)
-    account.exclude_folder(path, list_folder(path), "beside DICOM series they are not read; move them")
-    return replace(cohort, rejected=(*cohort.rejected, *account.rejected))
+    return reader.read(path)
 
 
 def _is_aside(path: Path, aside: Sequence[Path]) -> bool:

@@ -1,6 +1,7 @@
 """What all readers share: safe parsing, pairing of images and label maps, and turning both into a cohort."""
 
 import json
+import logging
 import os
 import re
 from collections import Counter
@@ -14,6 +15,8 @@ from covoxel.io.formats import image_stem
 from data_catalog.listing import Account, is_file, relative, several, without_suffix
 from data_catalog.schema import Case, Cohort, CohortError, Rejected, Role, unsafe_id
 from data_catalog.vocabulary import Vocabulary, clean
+
+log = logging.getLogger(__name__)
 
 MAX_JSON_BYTES = 32 * 2**20
 _ENTITIES = re.compile(r"(sub-[A-Za-z0-9]+)(?:_(ses-[A-Za-z0-9]+))?(?:_|$)")
@@ -200,3 +203,10 @@ def inside(root: Path, name: object) -> Path:
 def text(value: object) -> str | None:
     """Short text, or None if `value` is anything else."""
     return clean(value) or None if isinstance(value, str) else None
+
+
+def report_strays(strays: Iterable[str], what: str) -> None:
+    """Log names that were listed somewhere and found nowhere."""
+    names = sorted(strays)
+    if names:
+        log.warning("%s: %s%s", what, ", ".join(names[:5]), " …" if len(names) > 5 else "")

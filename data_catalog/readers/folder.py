@@ -1,11 +1,10 @@
 """Folder cohort: `images/` and, beside it, `labels/` with the same file names."""
 
-import logging
 from pathlib import Path
 
 from covoxel.io.formats import image_stem
 from data_catalog.listing import Account, holds_images, is_file
-from data_catalog.readers.base import Found, assemble, pair_by_name, peek_json, read_json, text
+from data_catalog.readers.base import Found, assemble, pair_by_name, peek_json, read_json, report_strays, text
 from data_catalog.schema import Cohort, CohortError
 from data_catalog.vocabulary import vocabulary_from_tables
 
@@ -14,8 +13,6 @@ LOOKS_FOR = "a folder images/ of image files, with labels/ beside it if there ar
 RULE = "images must lie directly in images/, their label maps in labels/"
 IGNORED = ("truth", "derivatives", "sourcedata")
 """Folders beside `images/` that are left out on purpose; `truth` is where true labels for scoring usually lie."""
-
-log = logging.getLogger(__name__)
 
 
 def detect(path: Path) -> bool:
@@ -33,7 +30,7 @@ def read(path: Path) -> Cohort:
     names = {image_stem(image) for image in account.listing(path / "images").candidates}
     labels = pair_by_name(account, account.labels(path / "labels"), names)
     test = _test_ids(path / "split.json")
-    _warn_of_absent(test - names)
+    report_strays(test - names, "split.json lists test cases that are not there")
     found = [
         Found(image_stem(i), i, labels.get(image_stem(i)), "test" if image_stem(i) in test else "unlabelled")
         for i in images
@@ -58,9 +55,3 @@ def _test_ids(path: Path) -> set[str]:
     if not isinstance(ids, list) or not all(isinstance(case_id, str) for case_id in ids):
         raise CohortError(f"{path}: 'test' must be a list of case names, got {str(ids)[:80]}")
     return set(ids)
-
-
-def _warn_of_absent(names: set[str]) -> None:
-    shown = ", ".join(sorted(names)[:5]) + (" …" if len(names) > 5 else "")
-    if names:
-        log.warning("split.json lists test cases that are not there: %s", shown)

@@ -1,6 +1,9 @@
 """Small images with noise in them, written where a test wants them."""
 
+import errno
+import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -53,3 +56,22 @@ def cohort_folder(tmp_path: Path, scan: Scan, label: Scan) -> Path:
         label(root / "labels" / f"{name}.nii.gz")
     (root / "split.json").write_text('{"atlases": ["a"], "unlabelled": ["b", "c"], "test": ["d"]}')
     return root
+
+
+@pytest.fixture
+def close(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
+    """Close a folder to everybody: to root too, for whom the refusal of the system is played."""
+    closed: set[str] = set()
+    real = {name: getattr(os, name) for name in ("scandir", "listdir")}
+
+    def deny(name: str, path: object) -> object:
+        if not isinstance(path, int) and os.fspath(path) in closed:  # type: ignore[call-overload]
+            raise PermissionError(errno.EACCES, "Permission denied", os.fspath(path))  # type: ignore[call-overload]
+        return real[name](path)
+
+    def refuse(folder: Path) -> None:
+        closed.add(str(folder))
+        for name in real:
+            monkeypatch.setattr(os, name, partial(deny, name))
+
+    return refuse

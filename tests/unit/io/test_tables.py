@@ -95,6 +95,7 @@ def test_another_suffix_is_refused(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=r"must end in \.tsv or \.csv, got '\.xlsx'"):
             call()
 
+
 ENCODINGS = ["utf-8", "utf-8-sig", "latin-1", "cp1252", "utf-16", "utf-16-le", "utf-16-be", "utf-32"]
 
 
@@ -169,17 +170,15 @@ def test_what_is_no_table_is_one_sentence_that_names_the_file(content: bytes, se
         assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("separator", ["\t", ","])
-def test_a_million_columns_are_refused_before_they_are_taken_apart(separator: str, tmp_path: Path) -> None:
-    path = tmp_path / ("x.tsv" if separator == "\t" else "x.csv")
-    line = separator.join(f"c{number}" for number in range(1_000_000))
-    path.write_text(f"{line}\n{line}\n")
+def test_a_million_columns_are_refused_before_they_are_taken_apart(tmp_path: Path) -> None:
+    line = b"\t".join(b"c%d" % number for number in range(1_000_000))
+    (tmp_path / "x.tsv").write_bytes(line + b"\n")
     tracemalloc.start()
     with pytest.raises(TableError, match=r"has \d+ columns or more; a table must have at most 4096"):
-        read_table(path)
+        read_table(tmp_path / "x.tsv")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 6 * path.stat().st_size
+    assert peak < 6 * len(line)
 
 
 def test_a_table_that_is_too_large_or_no_file_is_refused(tmp_path: Path) -> None:
@@ -187,5 +186,5 @@ def test_a_table_that_is_too_large_or_no_file_is_refused(tmp_path: Path) -> None
     with pytest.raises(TableError, match=r"x.tsv has more than 50 bytes"):
         read_table(tmp_path / "x.tsv", most_bytes=50)
     os.mkfifo(tmp_path / "pipe.tsv")
-    with pytest.raises(OSError, match="it is a named pipe, not a regular file"):
+    with pytest.raises(OSError, match="it is a pipe, a device or a socket"):
         read_table(tmp_path / "pipe.tsv")
