@@ -44,7 +44,7 @@ class Choice:
     def takes_image(self, name: str) -> bool:
         """Whether an image of the right contrast, by its name without suffix, has the entities and the run."""
         parts, run = name.split("_"), entity(name, "run")
-        has_run = not self.run or not run or _number(run) == _number(self.run)
+        has_run = not self.run or not run or _number(run) == _number(self.run.removeprefix("run-"))
         return has_run and all(part in parts for part in self.image.split("_"))
 
     def takes_label(self, path: PurePath) -> bool:

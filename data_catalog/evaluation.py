@@ -5,7 +5,7 @@ from functools import cached_property
 from pathlib import Path
 
 from covoxel.io.formats import READ_SUFFIXES, image_stem, image_suffix
-from data_catalog.listing import is_folder, list_folder
+from data_catalog.listing import Listing, is_folder, list_folder
 from data_catalog.schema import CohortError, unsafe_id
 
 _ENDINGS = ("", "_dseg")
@@ -33,6 +33,8 @@ class EvaluationLabels:
         object.__setattr__(self, "folder", Path(self.folder))
         if not is_folder(self.folder):
             raise CohortError(f"the folder of true labels {self.folder} does not exist")
+        if self._listing.error:
+            raise CohortError(f"the folder of true labels {self.folder}: {self._listing.error}")
 
     def path(self, case_id: str) -> Path:
         """True label map of a case.
@@ -57,10 +59,11 @@ class EvaluationLabels:
         return next((self._files[case_id + end] for end in _ENDINGS if case_id + end in self._files), None)
 
     @cached_property
+    def _listing(self) -> Listing:
+        return list_folder(self.folder)
+
+    @cached_property
     def _files(self) -> dict[str, Path]:
         """Files of the folder by their names without suffix."""
-        listing = list_folder(self.folder)
-        if listing.error:
-            raise CohortError(f"the folder of true labels {self.folder}: {listing.error}")
-        by_rank = sorted(listing.images, key=lambda path: READ_SUFFIXES.index(image_suffix(path)), reverse=True)
+        by_rank = sorted(self._listing.images, key=lambda path: READ_SUFFIXES.index(image_suffix(path)), reverse=True)
         return {image_stem(path): path for path in by_rank}

@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from prefect import task
 
-from covoxel.io import read_labels, sha256_file, sha256_json
+from covoxel.io import read_labels, sha256_json
 from covoxel.metrics import dice
+from data_catalog.files import sha256_of
 from tasks.atlas_label import without_value
 from tasks.job import Artifact, Job, Made, number, work
 from tasks.joint_facts import joint_facts
@@ -103,7 +104,7 @@ def evaluate_jobs(study: Study) -> list[EvaluateJob]:
         truth = study.truth.path(case.id)
         stage = study.final_stage(case.id)
         segmentation = study.artifact(stage, case.id, study.layout.segmentation(case.id))
-        true = Artifact(truth, sha256_file(truth))
+        true = Artifact(truth, sha256_of(truth))
         driving = driving_label_map(study, case.id)
         jobs.append(
             EvaluateJob(

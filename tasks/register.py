@@ -9,12 +9,13 @@ from typing import Any
 import torch
 from prefect import task
 
-from covoxel.io import read_image, read_labels, sha256_file
+from covoxel.io import read_image, read_labels
 from covoxel.io.transforms import write_transform
 from covoxel.metrics import folding
 from covoxel.registration import PairError, PairModel
 from covoxel.registration import register as register_images
 from covoxel.spatial import Image, Transform, resample_probabilities
+from data_catalog.files import sha256_of
 from tasks.atlas_label import label_of
 from tasks.choose import kept_atlases
 from tasks.engine import LABELS, label_map_of
@@ -195,7 +196,7 @@ def _label_maps(study: Study, case: str) -> dict[str, Any]:
         study.flag(case, "no predicted label map drove its registration")
         return {}
     return {
-        "label_map": Artifact(path, sha256_file(path)),
+        "label_map": Artifact(path, sha256_of(path)),
         "own_label_map": label_of(study, own) if own.role == "atlas" else None,
         "moving_labels": {
             atlas: study.artifact("preprocess", atlas, study.layout.preprocessed_labels(atlas))

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from prefect import task
 
-from covoxel.io import sha256_file, write_table, write_text
+from covoxel.io import write_table, write_text
 from covoxel.training.registration import (
     Frame,
     Recipe,
@@ -18,6 +18,7 @@ from covoxel.training.registration import (
     train_registration,
 )
 from data_catalog import Case
+from data_catalog.files import sha256_of
 from tasks.align import reference_of, training_ids
 from tasks.atlas_label import label_of
 from tasks.engine import label_map_of
@@ -174,7 +175,7 @@ def _files(study: Study, case: str) -> TrainingFiles:
 def _predicted(study: Study, case: Case) -> Artifact | None:
     folder = study.call.settings.train.labels
     path = None if folder is None else label_map_of(folder, case.id)
-    return None if path is None else Artifact(path, sha256_file(path))
+    return None if path is None else Artifact(path, sha256_of(path))
 
 
 def _write(job: TrainJob, trained: TrainedRegistration, frame: Frame, lesson: Lesson, run: Run) -> list[Path]:

@@ -175,6 +175,47 @@ def test_a_flipped_label_is_another_grid(tmp_path: Path, scan: Scan) -> None:
     assert "position, orientation and voxel spacing" in reason
 
 
+@pytest.mark.parametrize(
+    ("values", "dtype", "sentence"),
+    [
+        ((1, -1), np.int16, "the label holds the value -1; label values must be whole numbers from 0 to 2147483647"),
+        ((1, 255), np.int8, "the label holds the value -1; label values must be whole numbers from 0 to 2147483647"),
+        ((1, -1000), np.float32, "the label holds the value -1000; label values must be"),
+        ((1, 2**31), np.uint32, "the label holds the value 2147483648; label values must be"),
+        ((1, 2**40), np.int64, "the label holds the value 1099511627776; label values must be"),
+        ((1, 2**63), np.uint64, "the label holds the value -9223372036854775808; label values must be"),
+        (tuple(range(1001)), np.int16, None),
+        (tuple(range(1002)), np.int16, "the label holds 1001 different values; a label map must have at most 1000"),
+        (tuple(np.arange(1, 1100) * 7), np.uint16, "so this is probably an image of intensities"),
+        ((1, 0.5), np.float32, "holds the value 0.5; a label map must hold whole numbers only"),
+        ((1, np.nan), np.float64, "a label map must hold whole numbers only"),
+        ((1, 2**31 - 1), np.int32, None),
+    ],
+)
+def test_label_values_that_a_later_stage_would_refuse_are_refused_here(
+    tmp_path: Path, scan: Scan, values: tuple[float, ...], dtype: type, sentence: str | None
+) -> None:
+    data = np.zeros((12, 11, 10), dtype)
+    data.flat[: len(values)] = np.array(values).astype(dtype)
+    image = scan(tmp_path / "a.nii.gz", shape=data.shape)
+    affine = nib.load(image).affine
+    nib.Nifti1Image(data, affine, dtype=data.dtype).to_filename(tmp_path / "l.nii.gz")
+    reason = check_case(_case(image, tmp_path / "l.nii.gz")).reason
+    assert (reason is None) if sentence is None else (sentence in str(reason))
+    assert reason is None or reason.startswith("l.nii.gz")
+
+
+@pytest.mark.parametrize(("structure", "ignored", "sound"), [(10, 10, True), (10, 11, False), (0, 5, False)])
+def test_an_atlas_that_is_mostly_to_be_ignored_is_none(
+    tmp_path: Path, scan: Scan, label: Scan, structure: int, ignored: int, sound: bool
+) -> None:
+    label(tmp_path / "l.nii.gz", values=[1] * structure + [9] * ignored)
+    checked = check_case(_case(scan(tmp_path / "a.nii.gz"), tmp_path / "l.nii.gz"), {1}, 3, 9)
+    assert (checked.reason is None) == sound
+    assert checked.label_values == ((1,) if sound else ())
+    assert checked.holds_ignore == sound
+
+
 def test_the_label_of_a_case_that_lost_it_is_not_read(cohort_folder: Path) -> None:
     (cohort_folder / "labels" / "b.nii.gz").write_bytes(b"nothing")
     cohort = open_cohort(cohort_folder)
@@ -220,6 +261,21 @@ def test_of_two_copies_the_atlas_stays(cohort_folder: Path) -> None:
     shutil.copy(cohort_folder / "images" / "d.nii.gz", cohort_folder / "images" / "a.nii.gz")
     checked = [check_case(case) for case in open_cohort(cohort_folder).with_atlases(["c"]).cases]
     assert sorted(find_duplicates(checked)) == ["a", "d"]
+
+
+@pytest.mark.parametrize(
+    ("original", "copy"),
+    [("a", "a-copy"), ("scan.1", "Copy-of-scan.1"), ("b", "a-b"), ("sub-01", "sub-01+2"), ("x1", "x2")],
+)
+def test_of_two_copies_the_original_stays(tmp_path: Path, scan: Scan, original: str, copy: str) -> None:
+    scan(tmp_path / f"{original}.nii.gz", seed=1)
+    shutil.copy(tmp_path / f"{original}.nii.gz", tmp_path / f"{copy}.nii.gz")
+    assert list(find_duplicates(_checked(tmp_path))) == [copy]
+    cohort = open_cohort(tmp_path)
+    with_label = [replace(case, label=case.image) for case in cohort.cases]
+    atlas_first = replace(cohort, cases=tuple(with_label)).with_atlases([copy])
+    checked = [CheckedCase(case, voxels_sha256="x") for case in atlas_first.cases]
+    assert list(find_duplicates(checked)) == [original]
 
 
 def test_bad_files_are_not_counted_as_copies(tmp_path: Path, scan: Scan) -> None:
