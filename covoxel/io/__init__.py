@@ -3,8 +3,9 @@
 from covoxel.io.atomic import atomic_path, write_bytes, write_json, write_text
 from covoxel.io.dicom import DicomSeries, list_dicom_series, read_dicom_series
 from covoxel.io.hashing import sha256_file, sha256_json
-from covoxel.io.nifti import Header, read_header, read_image, read_labels, write_image, write_labels
-from covoxel.io.nifti_file import ImageError
+from covoxel.io.images import Header, read_header, read_image, read_labels
+from covoxel.io.nifti import write_image, write_labels
+from covoxel.io.raw import ImageError
 from covoxel.io.sidecar import sidecar_path, write_sidecar
 from covoxel.io.tables import read_table, write_table
 from covoxel.io.transforms import (

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from pydicom.errors import InvalidDicomError
 
-from covoxel.io.nifti_file import MAX_VOXELS, ImageError
+from covoxel.io.raw import MAX_VOXELS, ImageError
 from covoxel.spatial import Grid, Image
 
 sitk: Any = SimpleITK  # its own annotations are too few for strict checking

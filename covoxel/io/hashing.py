@@ -4,11 +4,12 @@ import hashlib
 from pathlib import Path
 
 from covoxel.io.atomic import json_text
+from covoxel.io.regular import open_regular
 
 
 def sha256_file(path: Path) -> str:
-    """SHA-256 of the bytes of the file `path`, 64 hexadecimal digits."""
-    with Path(path).open("rb") as file:
+    """SHA-256 of the bytes of the regular file `path`, 64 hexadecimal digits; OSError for a pipe or a device."""
+    with open_regular(Path(path)) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -1,0 +1,1 @@
+"""The files of an image: one list that is checked, hashed and read."""
