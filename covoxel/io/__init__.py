@@ -2,6 +2,7 @@
 
 from covoxel.io.atomic import atomic_path, write_bytes, write_json, write_text
 from covoxel.io.dicom import DicomSeries, list_dicom_series, read_dicom_series
+from covoxel.io.files import image_files, sha256_image
 from covoxel.io.hashing import sha256_file, sha256_json
 from covoxel.io.images import Header, read_header, read_image, read_labels
 from covoxel.io.nifti import write_image, write_labels
@@ -22,6 +23,7 @@ __all__ = [
     "Header",
     "ImageError",
     "atomic_path",
+    "image_files",
     "list_dicom_series",
     "read_affine",
     "read_dicom_series",
@@ -32,6 +34,7 @@ __all__ = [
     "read_table",
     "read_transform",
     "sha256_file",
+    "sha256_image",
     "sha256_json",
     "sidecar_path",
     "write_affine",

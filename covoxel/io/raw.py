@@ -144,7 +144,7 @@ def opened(path: Path) -> Iterator[IO[bytes]]:
     except FileNotFoundError as error:
         raise ImageError(f"{path} does not exist; an image must be a file") from error
     except EOFError as error:
-        raise ImageError(f"{path} is truncated; a compressed file must be complete") from error
+        raise ImageError(f"{path} is truncated; a {path.suffix} file must be complete") from error
     except (OSError, zlib.error) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise ImageError(f"{path} cannot be read, the file must be intact: {reason}") from error

@@ -5,7 +5,6 @@ import os
 import stat
 from io import BufferedReader
 from pathlib import Path
-from typing import cast
 
 
 def open_regular(path: Path) -> BufferedReader:
@@ -21,7 +20,7 @@ def open_regular(path: Path) -> BufferedReader:
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         _check(path, os.fstat(descriptor).st_mode)
-        return cast(BufferedReader, os.fdopen(descriptor, "rb"))
+        return os.fdopen(descriptor, "rb")
     except BaseException:
         os.close(descriptor)
         raise
