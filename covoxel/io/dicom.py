@@ -2,7 +2,6 @@
 
 import math
 import tempfile
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -259,9 +258,7 @@ def _is_whole(item: Slice) -> bool:
 
 def _read_whole(item: Slice) -> pydicom.Dataset:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            whole = pydicom.dcmread(item.file, force=True)
+        whole = pydicom.dcmread(item.file, force=True)
         if "PixelData" not in whole:
             raise ImageError("the end of the file is missing")
     except Exception as error:  # pydicom has no common base for what damaged bytes may raise

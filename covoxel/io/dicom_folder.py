@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from covoxel.io.dicom_header import NotDicomError, Slice, read_slice
+from covoxel.io.dicom_header import NotDicomError, Slice, is_dicom, read_slice
 from covoxel.io.formats import image_suffix
 from covoxel.io.raw import ImageError
 from covoxel.io.regular import open_regular
@@ -115,6 +115,19 @@ def read_tree(root: Path) -> Tree:
     contents = [_content(folder, names) for folder, names in walk(root, closed)]
     readable = [content for content in contents if content.slices or content.broken or content.images]
     return Tree(tuple(sorted(readable, key=lambda content: content.folder)), tuple(closed))
+
+
+def holds_dicom(root: Path) -> bool:
+    """Whether a tree holds a DICOM file, or files with a suffix of DICOM and no other images; no header is read."""
+    named, others = False, False
+    for folder, names in walk(root, []):
+        for name in names:
+            suffix = _suffix(name)
+            named = named or suffix in _SLICE_SUFFIXES
+            others = others or image_suffix(name) not in ("", ".img")
+            if suffix not in _OTHERS and name.upper() != "DICOMDIR" and is_dicom(folder / name):
+                return True
+    return named and not others
 
 
 def walk(root: Path, closed: list[tuple[Path, str]]) -> Iterator[tuple[Path, list[str]]]:

@@ -14,6 +14,8 @@ from pydicom.uid import UID
 from covoxel.io.raw import ImageError
 from covoxel.io.regular import open_regular
 
+warnings.filterwarnings("ignore", module="pydicom")  # what is wrong with a file is raised here, or does not matter
+
 _NUMBERS = {
     "ImagePositionPatient": 3,
     "ImageOrientationPatient": 6,
@@ -100,6 +102,11 @@ class Slice:
     is_compressed: bool
     tags: tuple[tuple[float, ...] | str | None, ...]
 
+    @property
+    def identity(self) -> str:
+        """SOPInstanceUID, or the file's path where there is none."""
+        return self.instance or str(self.file)
+
     def numbers(self, tag: str) -> NDArray[np.float64]:
         """Give the numbers of a tag; ImageError if there are others than must be."""
         values, count = self.tags[_PLACES[tag]], _NUMBERS[tag]
@@ -143,9 +150,7 @@ def read_slice(file: Path) -> Slice | None:
             raise NotDicomError("is no DICOM file" if block else "is empty")
         stream.seek(0)
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # about values that are not quite as they must be
-                return _slice(file, pydicom.dcmread(stream, stop_before_pixels=True, specific_tags=_TAGS, force=True))
+            return _slice(file, pydicom.dcmread(stream, stop_before_pixels=True, specific_tags=_TAGS, force=True))
         except InvalidDicomError as error:
             raise NotDicomError("is no DICOM file") from error
         except ImageError:

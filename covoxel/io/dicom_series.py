@@ -107,15 +107,15 @@ def _first(content: Content) -> str:
 
 def _distinct(folder: Path, slices: Sequence[Slice]) -> tuple[Slice, ...]:
     """Slices in order along the normal, without copies; the first of equal ones stays."""
-    by_instance: dict[str, Slice] = {}
+    by_identity: dict[str, Slice] = {}
     for item in slices:
-        first = by_instance.setdefault(item.instance or str(item.file), item)
+        first = by_identity.setdefault(item.identity, item)
         if first is not item and _pixels(first) != _pixels(item):
             raise ImageError(
                 f"{folder} has two files of one slice, {_shown(folder, first)} and {_shown(folder, item)}, with "
                 "different pixels; a slice must be there once"
             )
-    ordered = sorted(by_instance.values(), key=along)
+    ordered = sorted(by_identity.values(), key=along)
     kept: list[Slice] = []
     for item in ordered:
         if kept and _at_one_position(kept[-1], item):
