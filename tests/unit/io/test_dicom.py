@@ -113,7 +113,7 @@ def test_one_series_of_several_is_read_by_its_uid(tmp_path: Path) -> None:
     write_series(tmp_path / "a", lambda item: setattr(item, "PixelData", bytes(60)), number=2)
     assert np.array_equal(read_dicom_series(tmp_path, "1.2.1").data.numpy(), VOXELS)
     assert read_dicom_series(tmp_path, "1.2.2").data.max() == 0
-    refused(tmp_path, "holds 2 DICOM series; one series must be there")
+    refused(tmp_path, "holds 2 DICOM series (T1, 4 slices; T2, 4 slices); one series must be there")
     with pytest.raises(ImageError, match=r"the series 1\.2\.9 must be there"):
         read_dicom_series(tmp_path, "1.2.9")
 
