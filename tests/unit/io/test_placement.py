@@ -105,7 +105,9 @@ def test_without_any_statement_the_first_axis_points_left(tmp_path: Path) -> Non
 
 
 def test_real_headers_are_not_refused(data_folder: Path) -> None:
-    files = sorted(file for kind in ("brain", "ct", "mouse", "ms", "oasis35") for file in (data_folder / kind).rglob("*.nii.gz"))
+    files = sorted(
+        file for kind in ("brain", "ct", "mouse", "ms", "oasis35") for file in (data_folder / kind).rglob("*.nii.gz")
+    )
     assert len(files) > 60
     for file in files:
         read_header(file)
