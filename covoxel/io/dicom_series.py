@@ -48,7 +48,7 @@ def series_slices(folder: Path, uid: str | None = None) -> tuple[Slice, ...]:
         if content.broken and (own or content.folder == folder):
             raise ImageError(_first(content))
         kept += own
-    return _distinct(folder, sorted(kept, key=lambda item: (len(item.file.parts), item.file)))
+    return _distinct(folder, sorted(kept, key=lambda item: (len(item.file.parts), len(item.file.name), item.file)))
 
 
 def scans(slices: Iterable[Slice]) -> dict[SeriesKey, list[Slice]]:

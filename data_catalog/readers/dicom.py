@@ -78,7 +78,8 @@ class _Names:
 
     def hidden(self, place: Path, reason: str) -> str:
         """Sentence with places as seen from the cohort, or with their ids instead."""
-        shown = "/".join(self._parts(place)) if self.ids == "folder" else self.of(place)
+        own = place.relative_to(self.root).as_posix() if place != self.root else self.root.resolve().name
+        shown = own if self.ids == "folder" else self.of(place)
         return reason.replace(str(place), shown).replace(f"{self.root}/", "")
 
     def _parts(self, place: Path) -> tuple[str, ...]:

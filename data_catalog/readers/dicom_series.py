@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
+
 from covoxel.io import ImageError
 from covoxel.io.dicom_folder import Content, Tree
 from covoxel.io.dicom_header import SeriesKey, Slice
@@ -102,7 +104,7 @@ def _join(found: Places, key: SeriesKey, tops: Mapping[Path, list[Slice]]) -> No
     """Place a series of which no folder holds all slices."""
     above = Path(os.path.commonpath(tops))
     every = {item.identity: item for slices in tops.values() for item in slices}
-    evenly = _is_even(sorted(along(item) for item in every.values()))
+    evenly = _is_even(sorted(every.values(), key=along))
     if not evenly and _overlap(list(tops.values())):  # scans of their own under one number
         for top in tops:
             _add(found, key, top)
@@ -134,9 +136,15 @@ def _add(found: Places, key: SeriesKey, folder: Path) -> None:
         found.series[folder] = key
 
 
-def _is_even(positions: Sequence[float]) -> bool:
-    steps = [after - before for before, after in pairwise(positions)]
-    return min(steps) > _ONE_POSITION_MM and max(steps) - min(steps) <= 2 * _UNEVEN * max(steps)
+def _is_even(slices: Sequence[Slice]) -> bool:
+    """Whether slices lie on one line at equal distances."""
+    try:
+        positions = np.stack([item.numbers("ImagePositionPatient") for item in slices])
+    except ImageError:
+        return False
+    step = (positions[-1] - positions[0]) / (len(slices) - 1)
+    beside = np.abs(positions - positions[0] - np.arange(len(slices))[:, None] * step).max()
+    return bool(np.linalg.norm(step) > _ONE_POSITION_MM and beside <= _UNEVEN * np.linalg.norm(step))
 
 
 def _overlap(parts: Sequence[Sequence[Slice]]) -> bool:
