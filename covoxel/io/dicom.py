@@ -236,7 +236,7 @@ def _decoded(item: Slice, *, exact: bool) -> NDArray[Any]:
     """Rescaled pixels of a slice, `(rows, columns)`: float32, or float64 if `exact`."""
     kind = sitk.sitkFloat64 if exact else sitk.sitkFloat32
     try:
-        if item.photometric == "MONOCHROME2" and _is_whole(item):
+        if item.photometric == "MONOCHROME2" and _has_preamble(item):
             pixels = sitk.GetArrayFromImage(sitk.ReadImage(str(item.file), kind))
         else:
             pixels = _from_copy(item, kind)
@@ -248,10 +248,7 @@ def _decoded(item: Slice, *, exact: bool) -> NDArray[Any]:
         raise ImageError(f"{item.file} cannot be decoded, its pixels must be intact: {reason}") from error
 
 
-def _is_whole(item: Slice) -> bool:
-    """Whether ITK can read the file as it is: it has a preamble, and compressed pixels have their end."""
-    if item.is_compressed:
-        _read_whole(item)
+def _has_preamble(item: Slice) -> bool:
     with open_regular(item.file) as stream:
         return stream.read(132)[128:] == b"DICM"
 

@@ -82,8 +82,6 @@ class Slice:
         NumberOfFrames, SamplesPerPixel, PhotometricInterpretation.
     has_lookup
         Whether its values need a table (ModalityLUTSequence) to mean anything.
-    is_compressed
-        Whether its pixels are.
     tags
         Tags that hold numbers, as far as they do; what else was found there is text.
     """
@@ -99,7 +97,6 @@ class Slice:
     samples: int
     photometric: str
     has_lookup: bool
-    is_compressed: bool
     tags: tuple[tuple[float, ...] | str | None, ...]
 
     @property
@@ -198,7 +195,6 @@ def _slice(file: Path, header: pydicom.Dataset) -> Slice | None:
         samples=samples,
         photometric=str(header.get("PhotometricInterpretation") or "MONOCHROME2"),
         has_lookup=bool(header.get("ModalityLUTSequence")),
-        is_compressed=is_compressed,
         tags=tuple(_numbers(header.get(tag), count) for tag, count in _NUMBERS.items()),
     )
 

@@ -32,13 +32,14 @@ def read(path: Path, values: np.ndarray, slope: float = 1.0, intercept: float = 
         RAMP * 1e-3 + 1e5,
         RAMP * 1e-12 + 1,
         np.where(STEPS % 4 == 0, 0, RAMP + 1e9),  # a background of 0 around it
+        np.where(STEPS % 40 == 0, -8e9, np.where(STEPS % 40 == 1, 8e9, RAMP + 1e9)),  # outliers on both sides
         RAMP * 1e25 + 1e40,
         STEPS.astype(np.int32) + (2**31 - 2000),
         STEPS.astype(np.uint32) + np.uint32(4_000_000_000),
         STEPS.astype(np.int64) - 2**60,
         STEPS.astype(np.uint64) + np.uint64(2**63 + 5),
     ],
-    ids=["far below", "fine steps", "near 1", "background", "huge", "int32", "uint32", "int64", "uint64"],
+    ids=["far below", "fine steps", "near 1", "background", "outliers", "huge", "int32", "uint32", "int64", "uint64"],
 )
 def test_grey_levels_survive_an_offset(values: np.ndarray, tmp_path: Path) -> None:
     read_values = read(tmp_path / "x.nii", values)
@@ -69,15 +70,20 @@ def test_a_large_intercept_keeps_the_levels_of_a_small_slope(tmp_path: Path) -> 
         np.where(STEPS < 5, -1e30, RAMP),
         np.array([0.0, 1.0 - 1e-12, 1.0] * 560).reshape(SHAPE),  # noise of arithmetic
         np.full(SHAPE, 1e9),
+        np.linspace(1000, 1000.2, 64000).reshape(40, 40, 40),  # 3,000 levels are enough
+        np.where(STEPS % 3 == 1, STEPS % 5, STEPS % 10) * 1e-3
+        + (STEPS % 3 - 1) * 1e7,  # three groups: an offset would save one and merge another
     ],
-    ids=["HU", "1000", "int32", "int64", "outlier", "noise", "constant"],
+    ids=["HU", "1000", "int32", "int64", "outlier", "noise", "constant", "enough", "groups"],
 )
 def test_ordinary_values_are_not_moved(values: np.ndarray, tmp_path: Path) -> None:
     assert np.array_equal(read(tmp_path / "x.nii", values), values.astype(np.float32))
 
 
-def test_two_whole_numbers_that_float32_merges_are_kept_apart(tmp_path: Path) -> None:
-    assert len(np.unique(read(tmp_path / "x.nii", (STEPS % 2).astype(np.int32) + 2**30))) == 2
+@pytest.mark.parametrize("few", [[2**30, 2**30 + 1], [0, 2**30, 2**30 + 1]])
+def test_few_whole_numbers_are_kept_apart(few: list[int], tmp_path: Path) -> None:
+    values = np.array(few, np.int32)[STEPS % len(few)]
+    assert len(np.unique(read(tmp_path / "x.nii", values))) == len(few)
 
 
 def test_not_a_number_stays_so_beside_an_offset(tmp_path: Path) -> None:
