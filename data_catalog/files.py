@@ -2,44 +2,43 @@
 
 from pathlib import Path
 
-from covoxel.io import Header, ImageError, read_header, read_image, sha256_file, sha256_json
+from covoxel.io import Header, image_files, read_dicom_series, read_header, read_image, sha256_image
 from covoxel.spatial import Image
 
 
+def files_of(path: Path) -> tuple[Path, ...]:
+    """All files of an image: what `load_image` reads and `sha256_of` hashes, and nothing else.
+
+    Raises
+    ------
+    ImageError
+        If the voxels of a pair are missing, or a folder holds no sound DICOM series.
+    """
+    return image_files(path)
+
+
 def load_image(path: Path) -> Image:
-    """Image of a case: a NIfTI file, or a folder that holds one DICOM series.
+    """Image of a case: an image file, or a folder that holds one DICOM series.
 
     Raises
     ------
     ImageError
         If it cannot be used; the message is one sentence.
     """
-    if not path.is_dir():
-        return read_image(path)
-    from covoxel.io.dicom import read_dicom_series  # loads SimpleITK, which most cohorts do not need
-
-    return read_dicom_series(path)
+    return read_dicom_series(path) if path.is_dir() else read_image(path)
 
 
 def load_header(path: Path) -> Header | None:
-    """Header of a NIfTI file, or None for a DICOM folder, whose geometry is known only once it is read."""
+    """Header of an image file, or None for a DICOM folder, whose geometry is known only once it is read."""
     return None if path.is_dir() else read_header(path)
 
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a file's bytes, or of the names and bytes of all files directly in a DICOM folder.
+    """SHA-256 of a file's bytes, or of the names and bytes of `files_of` where there are several.
 
     Raises
     ------
     ImageError
-        If the file is missing or cannot be read.
+        If a file is missing or cannot be read, or as for `files_of`.
     """
-    try:
-        if not path.is_dir():
-            return sha256_file(path)
-        files = sorted(file for file in path.iterdir() if file.is_file() and not file.name.startswith("."))
-        return sha256_json([[file.name, sha256_file(file)] for file in files])
-    except FileNotFoundError as error:
-        raise ImageError(f"{path} does not exist; an image must be a file") from error
-    except OSError as error:
-        raise ImageError(f"{path} cannot be read: {error.strerror or error}") from error
+    return sha256_image(path)

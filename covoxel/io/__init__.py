@@ -2,9 +2,11 @@
 
 from covoxel.io.atomic import atomic_path, write_bytes, write_json, write_text
 from covoxel.io.dicom import DicomSeries, list_dicom_series, read_dicom_series
+from covoxel.io.files import image_files, sha256_image
 from covoxel.io.hashing import sha256_file, sha256_json
-from covoxel.io.nifti import Header, read_header, read_image, read_labels, write_image, write_labels
-from covoxel.io.nifti_file import ImageError
+from covoxel.io.images import Header, read_header, read_image, read_labels
+from covoxel.io.nifti import write_image, write_labels
+from covoxel.io.raw import ImageError
 from covoxel.io.regular import open_regular
 from covoxel.io.sidecar import sidecar_path, write_sidecar
 from covoxel.io.table_text import TableError
@@ -24,6 +26,7 @@ __all__ = [
     "ImageError",
     "TableError",
     "atomic_path",
+    "image_files",
     "list_dicom_series",
     "open_regular",
     "read_affine",
@@ -36,6 +39,7 @@ __all__ = [
     "read_table",
     "read_transform",
     "sha256_file",
+    "sha256_image",
     "sha256_json",
     "sidecar_path",
     "write_affine",

@@ -43,7 +43,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
     Notes
     -----
-    Temporary files of writers that were killed are removed when their folder is next written to.
+    Temporary files of writers that were killed are removed when their folder is next written to. A link at `path` is
+    replaced, what it points to is not touched; links to folders on the way are followed.
     """
     path = Path(path)
     with _named_errors(path):

@@ -12,8 +12,10 @@ from scipy.io import savemat
 from torch import Tensor
 
 from covoxel.io.atomic import write_bytes
-from covoxel.io.nifti import vector_grid
-from covoxel.io.nifti_file import ImageError, read_fields, read_voxels, write_nifti
+from covoxel.io.images import vector_grid
+from covoxel.io.nifti_file import write_nifti
+from covoxel.io.nifti_header import read_nifti_fields
+from covoxel.io.raw import ImageError, check_memory, read_stored
 from covoxel.io.transform_file import read_itk, sitk
 from covoxel.spatial import Grid, Transform
 
@@ -135,10 +137,11 @@ def read_displacement(path: Path) -> tuple[Tensor, Grid]:
     ImageError
         As for `read_image`, and if the file is no field of 2-D or 3-D vectors.
     """
-    fields = read_fields(Path(path))
+    fields = read_nifti_fields(Path(path))
     grid = vector_grid(fields)
     n = grid.ndim
-    vectors = read_voxels(fields).reshape((*grid.shape, n), order="F").astype(np.float32)
+    check_memory(fields.path, fields.count * (fields.dtype.itemsize + 12))
+    vectors = read_stored(fields).reshape((*grid.shape, n), order="F").astype(np.float32)
     vectors = vectors * np.float32(fields.slope) + np.float32(fields.intercept)
     if not np.isfinite(vectors).all():
         raise ImageError(f"{path} holds displacements that are not finite; every one must be")

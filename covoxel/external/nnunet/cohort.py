@@ -9,7 +9,7 @@ from time import monotonic
 
 from covoxel.external.nnunet.errors import NnunetError
 from covoxel.external.nnunet.predict import Predictor
-from covoxel.io import ImageError, read_image, sha256_file, sidecar_path, write_image, write_labels, write_sidecar
+from covoxel.io import ImageError, read_image, sha256_image, sidecar_path, write_image, write_labels, write_sidecar
 from covoxel.segmentation import Segmented
 from covoxel.spatial import Image
 
@@ -91,7 +91,7 @@ def _predicted(predictor: Predictor, case: PredictionCase, images: Future[list[I
 
 def _marks(predictor: Predictor, case: PredictionCase) -> dict[str, str]:
     """SHA-256 of what decides the result, by name; a file that cannot be read has none."""
-    hashes = {f"image {place}": sha256_file(path) for place, path in enumerate(case.images) if path.is_file()}
+    hashes = {f"image {place}": sha256_image(path) for place, path in enumerate(case.images) if path.is_file()}
     how = f"{predictor.precision} {predictor.mirroring} {predictor.step} {predictor.device.type}"
     return {**hashes, "model": predictor.model.fingerprint, "how": how}
 

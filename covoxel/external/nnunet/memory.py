@@ -1,15 +1,14 @@
 """Memory that a training or a prediction takes, from shapes and plans, and what there is."""
 
-import resource
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from covoxel.external.nnunet.library import managers
+from covoxel.memory import available_bytes
 
 if TYPE_CHECKING:
     from covoxel.external.nnunet.model import TrainedModel
@@ -23,8 +22,6 @@ _WEIGHT_BYTES = 16
 _WORKER_BYTES = 700 * 2**20
 _BASE_BYTES = 600 * 2**20
 """Of Python, torch and nnU-Net, before anything is computed."""
-_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
-_USED = ("/sys/fs/cgroup/memory.current", "/sys/fs/cgroup/memory/memory.usage_in_bytes")
 
 
 @dataclass(frozen=True)
@@ -90,11 +87,7 @@ def at_hand(device: torch.device | str = "cpu") -> int:
     device = torch.device(device)
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    found = [_available(), *_left_in_container()]
-    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
-    if limit != resource.RLIM_INFINITY:
-        found.append(limit - int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize())
-    return max(0, min(found))
+    return available_bytes()
 
 
 def in_words(count: int) -> str:
@@ -115,22 +108,3 @@ def _network(plans: Mapping[str, Any], dataset_json: Mapping[str, Any], configur
         network = network_of(plans, dataset_json, configuration, deep_supervision=True)
     weights = sum(parameter.numel() for parameter in network.parameters())
     return weights, int(network.compute_conv_feature_map_size(own.patch_size))
-
-
-def _available() -> int:
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return 2**63
-    found = [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")]
-    return found[0] if found else 2**63
-
-
-def _left_in_container() -> list[int]:
-    found = []
-    for limit, used in zip(_LIMITS, _USED, strict=True):
-        try:
-            found.append(int(Path(limit).read_text()) - int(Path(used).read_text()))
-        except (OSError, ValueError):
-            continue
-    return found

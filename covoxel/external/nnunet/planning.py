@@ -17,7 +17,7 @@ from covoxel.external.nnunet.library import require
 from covoxel.external.nnunet.memory import at_hand, in_words
 from covoxel.external.nnunet.prepared import is_prepared, labels_in, save_prepared
 from covoxel.external.nnunet.profiles import Profile
-from covoxel.io import ImageError, sha256_file, sha256_json, write_json
+from covoxel.io import ImageError, sha256_image, sha256_json, write_json
 
 log = logging.getLogger(__name__)
 
@@ -140,7 +140,7 @@ def _hashes(dataset: Dataset) -> dict[str, list[str]]:
     found = {}
     for case in dataset.training:
         paths = [path for path in (*case.images, case.label, case.confidence) if path is not None]
-        found[case.id] = [sha256_file(path) for path in paths if path.is_file()]
+        found[case.id] = [sha256_image(path) for path in paths if path.is_file()]
     return found
 
 

@@ -341,5 +341,6 @@ def test_a_dicom_patient(data_folder: Path, tmp_path: Path) -> None:
     cohort = open_cohort(tmp_path)
     assert not cohort.cases
     assert [item.reason for item in cohort.rejected] == [
-        "P1/mixed: the folder holds 2 DICOM series; each must lie in its own folder"
+        "P1/mixed: the folder holds 2 DICOM series (T2_reg, 22 slices; T1post, 22 slices); "
+        "each must lie in its own folder"
     ]

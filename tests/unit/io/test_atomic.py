@@ -53,6 +53,24 @@ def test_who_reads_the_old_file_meanwhile_reads_all_of_it(tmp_path: Path) -> Non
     assert (tmp_path / "x").read_text() == "new and longer"
 
 
+@pytest.mark.parametrize("target", ["precious", "nowhere"])
+def test_a_link_is_replaced_and_never_written_through(tmp_path: Path, target: str) -> None:
+    (tmp_path / "precious").write_text("old")
+    (tmp_path / "x").symlink_to(tmp_path / target)
+    write_text(tmp_path / "x", "new")
+    assert not (tmp_path / "x").is_symlink()
+    assert (tmp_path / "x").read_text() == "new"
+    assert (tmp_path / "precious").read_text() == "old"
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_linked_folder_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "output").symlink_to(tmp_path / "disk")
+    write_text(tmp_path / "output" / "sub" / "x", "new")
+    assert (tmp_path / "disk" / "sub" / "x").read_text() == "new"
+
+
 @pytest.mark.parametrize("failure", [RuntimeError("no"), KeyboardInterrupt()])
 def test_a_failed_writer_leaves_the_old_file(tmp_path: Path, failure: BaseException) -> None:
     write_text(tmp_path / "x", "old")

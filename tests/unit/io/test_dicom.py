@@ -10,7 +10,7 @@ import pytest
 import SimpleITK as sitk
 from numpy.typing import NDArray
 from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
+from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, RLELossless, generate_uid
 
 from covoxel.io import ImageError, list_dicom_series, read_dicom_series
 
@@ -74,6 +74,58 @@ def test_every_slice_is_rescaled_as_it_says(tmp_path: Path) -> None:
     assert np.allclose(image.data.numpy(), VOXELS * np.arange(1, 5) * 0.5 - 100)
 
 
+@pytest.mark.parametrize("modality", ["CT", "MR", "PT"])
+def test_monochrome1_is_never_inverted(modality: str, tmp_path: Path) -> None:
+    def change(item: FileDataset) -> None:
+        item.PhotometricInterpretation, item.Modality = "MONOCHROME1", modality
+        item.RescaleSlope, item.RescaleIntercept = 2, -1024
+
+    assert np.array_equal(read_dicom_series(write_series(tmp_path / "a", change)).data.numpy(), VOXELS * 2.0 - 1024)
+
+
+def compressed(item: FileDataset, photometric: str) -> None:
+    """Make a slice one of 16 x 16 pixels, run-length encoded: ITK cannot decode the tiny ones."""
+    item.Rows, item.Columns, item.PhotometricInterpretation = 16, 16, photometric
+    item.PixelData = (np.arange(256) * int(item.InstanceNumber)).astype(np.uint16).tobytes()
+    item.compress(RLELossless)
+
+
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+def test_compressed_slices_are_read_whole_or_refused(photometric: str, tmp_path: Path) -> None:
+    folder = write_series(tmp_path / "a", lambda item: compressed(item, photometric))
+    values = np.stack([np.arange(256.0).reshape(16, 16).T * number for number in range(1, 5)], axis=-1)
+    assert np.array_equal(read_dicom_series(folder).data.numpy(), values)
+    file = list_dicom_series(folder)[0].files[3]
+    file.write_bytes(file.read_bytes()[:-12])
+    refused(folder, "cannot be decoded")
+
+
+def test_signed_and_12_bit_values_stored_as_monochrome1_are_kept(tmp_path: Path) -> None:
+    def change(item: FileDataset) -> None:
+        item.PhotometricInterpretation, item.PixelRepresentation = "MONOCHROME1", 1
+        item.BitsStored, item.HighBit = 12, 11
+        item.PixelData = (VOXELS[:, :, item.InstanceNumber - 1].T.astype(np.int16) - 1000).tobytes()
+
+    assert np.array_equal(read_dicom_series(write_series(tmp_path / "a", change)).data.numpy(), VOXELS - 1000.0)
+
+
+def test_a_large_intercept_costs_no_grey_levels(tmp_path: Path) -> None:
+    def change(item: FileDataset) -> None:
+        item.RescaleSlope, item.RescaleIntercept = 0.5, 1e9
+
+    values = read_dicom_series(write_series(tmp_path / "a", change)).data.numpy()
+    assert np.array_equal(values - values.min(), (VOXELS - VOXELS.min()) * 0.5)
+
+
+def test_values_beyond_float32_are_refused(tmp_path: Path) -> None:
+    refused(write_series(tmp_path / "a", lambda item: setattr(item, "RescaleSlope", "3e38")), "must lie within")
+
+
+def test_a_series_is_held_against_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("covoxel.io.raw.available_bytes", lambda: 4 * VOXELS.size)
+    refused(write_series(tmp_path / "a"), "of memory to be read, 0.0 MiB are free")
+
+
 def test_one_slice_has_the_thickness_it_says(tmp_path: Path) -> None:
     folder = write_series(tmp_path / "a", lambda item: setattr(item, "SliceThickness", 3))
     for file in sorted(folder.iterdir())[1:]:
@@ -113,7 +165,7 @@ def test_one_series_of_several_is_read_by_its_uid(tmp_path: Path) -> None:
     write_series(tmp_path / "a", lambda item: setattr(item, "PixelData", bytes(60)), number=2)
     assert np.array_equal(read_dicom_series(tmp_path, "1.2.1").data.numpy(), VOXELS)
     assert read_dicom_series(tmp_path, "1.2.2").data.max() == 0
-    refused(tmp_path, "holds 2 DICOM series; one series must be there")
+    refused(tmp_path, "holds 2 DICOM series (T1, 4 slices; T2, 4 slices); one series must be there")
     with pytest.raises(ImageError, match=r"the series 1\.2\.9 must be there"):
         read_dicom_series(tmp_path, "1.2.9")
 
@@ -155,6 +207,8 @@ BROKEN: dict[str, tuple[Change, str]] = {
     "spacing of 0": (lambda item: setattr(item, "PixelSpacing", [0, 1]), "finite and invertible"),
     "many frames": (of_slice(1, NumberOfFrames=3), "3 frames of 1 colours"),
     "colour": (of_slice(1, SamplesPerPixel=3), "1 frames of 3 colours"),
+    "palette": (of_slice(1, PhotometricInterpretation="PALETTE COLOR"), "is stored as PALETTE COLOR"),
+    "table of values": (of_slice(2, ModalityLUTSequence=[pydicom.Dataset()]), "rescales its values by a table"),
     "pixels missing": (lambda item: delattr(item, "PixelData"), "cannot be decoded"),
 }
 

@@ -261,12 +261,12 @@ def test_other_content_is_refused(content: bytes, suffix: str, tmp_path: Path) -
 
 
 def test_other_suffixes_folders_and_missing_files_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "x.mgz").write_bytes(b"1")
-    refused(tmp_path / "x.mgz", "'.mgz'; an image must end in .nii or .nii.gz")
+    (tmp_path / "x.mnc").write_bytes(b"1")
+    refused(tmp_path / "x.mnc", "'.mnc', a format that is not read; an image must end in .nii.gz, .nii, .hdr, .mgz")
     refused(tmp_path / "none.nii.gz", "does not exist")
     (tmp_path / "folder.nii").mkdir()
     refused(tmp_path / "folder.nii", "cannot be read")
-    with pytest.raises(ImageError, match="must end in"):
+    with pytest.raises(ImageError, match="an image is written to .nii or .nii.gz"):
         write_image(tmp_path / "x.img", image_on(FLAT))
 
 
