@@ -18,6 +18,7 @@ import torch
 from covoxel.io.atomic import write_text
 from covoxel.io.sidecar import write_sidecar
 from covoxel.manifest import STATE_FOLDER, Manifest, Record, code_sha256, fingerprint
+from covoxel.memory_errors import is_out_of_memory, memory_sentence
 from tasks.layout import Layout
 
 log = logging.getLogger(__name__)
@@ -167,10 +168,10 @@ def sentence(error: BaseException, job: Job | None = None) -> str:
         text = f"no room on the disk for {_name(error)}; free some and run again, what is done is kept"
     elif isinstance(error, OSError) and error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
         text = f"{_name(error)} cannot be written or read: {error.strerror}"
+    elif is_out_of_memory(error):
+        text = memory_sentence(error)
     elif isinstance(error, OSError) and error.strerror:
         text = f"{_name(error)}: {error.strerror}"
-    elif isinstance(error, MemoryError | torch.OutOfMemoryError):
-        text = "not enough memory for this case; use fewer workers or a larger spacing_mm"
     elif isinstance(error, ValueError) and str(error):
         text = str(error)
     else:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pydicom.errors import InvalidDicomError
 
 from covoxel.io.nifti_file import MAX_VOXELS, ImageError
+from covoxel.memory_errors import is_out_of_memory
 from covoxel.spatial import Grid, Image
 
 sitk: Any = SimpleITK  # its own annotations are too few for strict checking
@@ -148,6 +149,8 @@ def _header(file: Path) -> pydicom.Dataset | None:
     except InvalidDicomError:
         return None
     except Exception as error:  # pydicom has no common base for what damaged bytes may raise
+        if is_out_of_memory(error):
+            raise
         raise ImageError(f"{file} is a damaged DICOM file, it must be readable: {error}") from error
     if header.get("Rows") and header.get("Columns"):
         return header
@@ -237,6 +240,8 @@ def _voxels(slices: Sequence[_Slice], shape: tuple[int, ...]) -> NDArray[np.floa
         try:
             pixels = sitk.GetArrayFromImage(sitk.ReadImage(str(item.file), sitk.sitkFloat32))
         except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise
             reason = str(error).strip().splitlines()[-1].strip()
             raise ImageError(f"{item.file} cannot be decoded, its pixels must be intact: {reason}") from error
         voxels[..., k] = pixels.reshape(pixels.shape[-2:]).T

@@ -71,6 +71,8 @@ def test_a_job_that_fails_leaves_no_record_even_of_earlier_work(tmp_path: Path) 
         (OSError(errno.ENOSPC, "No space left on device", "/out/c1.nii.gz"), "no room on the disk for c1.nii.gz"),
         (OSError(errno.EROFS, "Read-only file system", "/out/c1.nii.gz"), "c1.nii.gz cannot be written or read"),
         (MemoryError(), "not enough memory for this case"),
+        (RuntimeError("can't allocate memory: you tried to allocate 2147483648 bytes."), "not enough memory: 2.0 GiB were"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory", "/out/c1.nii.gz"), "not enough memory for this case"),
         (ZeroDivisionError("division by zero"), "unexpected ZeroDivisionError: division by zero"),
     ],
 )
