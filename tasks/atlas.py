@@ -33,6 +33,7 @@ from tasks.atlas_steps import (
     stage_name,
 )
 from tasks.call import NothingDoneError
+from tasks.facts import AtlasLabelFacts
 from tasks.job import COHORT, Artifact, Job, Made, number, work
 from tasks.options import TASK_OPTIONS
 from tasks.study import Study
@@ -63,6 +64,7 @@ class AtlasJob(Job):
     """
 
     stage = STAGE
+    facts = AtlasLabelFacts
     code = (*CODE, "covoxel.report.figures", "covoxel.report.case", "covoxel.report.history", "tasks.atlas")
 
     template: Artifact

@@ -12,6 +12,7 @@ from covoxel.manifest import Record
 from data_catalog import Case, CheckedCase, check_case, expected_ndim, find_duplicates
 from data_catalog.files import sha256_of
 from tasks.call import CallError
+from tasks.facts import CheckFacts
 from tasks.job import Job, Made, work
 from tasks.options import TASK_OPTIONS
 from tasks.study import Study
@@ -34,6 +35,7 @@ class CheckJob(Job):
     """
 
     stage = "check"
+    facts = CheckFacts
     code = ("covoxel.io", "data_catalog.checks", "data_catalog.files", "tasks.check")
 
     subject: Case

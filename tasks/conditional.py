@@ -44,6 +44,7 @@ from tasks.conditional_steps import (
     start_jobs,
     state_of,
 )
+from tasks.facts import ConditionalFacts
 from tasks.job import COHORT, Artifact, Job, Made, work
 from tasks.options import TASK_OPTIONS
 from tasks.settings import TemplateSettings
@@ -78,6 +79,7 @@ class ConditionalJob(Job):
     """
 
     stage = STAGE
+    facts = ConditionalFacts
     code = (*CODE, "covoxel.report.conditional", "tasks.conditional")
     vital = False
 

@@ -8,6 +8,7 @@ from prefect import task
 
 from covoxel.io import read_labels, sha256_file, sha256_json
 from covoxel.metrics import dice
+from tasks.facts import DiceFacts
 from tasks.job import Artifact, Job, Made, number, work
 from tasks.joint_facts import joint_facts
 from tasks.joint_network import model_folder
@@ -36,6 +37,7 @@ class EvaluateJob(Job):
     """
 
     stage = "evaluate"
+    facts = DiceFacts
     code = ("covoxel.io", "covoxel.metrics", "tasks.same_labels", "tasks.evaluate")
 
     segmentation: Artifact

@@ -10,6 +10,7 @@ from covoxel.io.atomic import write_bytes
 from covoxel.manifest import Record
 from covoxel.report import case_figures
 from covoxel.spatial import resample, resample_labels
+from tasks.facts import FigureFacts
 from tasks.job import Artifact, Job, Made, work
 from tasks.options import TASK_OPTIONS
 from tasks.study import Study
@@ -28,6 +29,7 @@ class FiguresJob(Job):
     """
 
     stage = "figures"
+    facts = FigureFacts
     code = ("covoxel.spatial", "covoxel.io", "covoxel.report.figures", "covoxel.report.case", "tasks.figures")
 
     fixed: Artifact

@@ -27,6 +27,7 @@ from covoxel.manifest import Record
 from covoxel.report import change_map
 from covoxel.spatial import Image, sample
 from data_catalog.files import load_image
+from tasks.facts import FollowFacts, read_record
 from tasks.job import Artifact, Job, Made, work
 from tasks.label_template import STAGE as LABELS
 from tasks.label_template import probability_path
@@ -73,6 +74,7 @@ class FollowJob(Job):
     """
 
     stage = STAGE
+    facts = FollowFacts
     code = (
         "covoxel.spatial",
         "covoxel.io",
@@ -228,7 +230,7 @@ def _job(study: Study, subject: Subject, within: Record, labelled: Record, netwo
     moved = layout.series(key, "first_from_template_xfm.h5")
     is_moved = moved.relative_to(study.call.output).as_posix() in within.outputs
     dated = list(subject.years)
-    before = study.manifest.read(STAGE, key)
+    before = read_record(study.manifest, STAGE, key, FollowFacts)
     return FollowJob(
         key,
         study.call.output,

@@ -1,6 +1,7 @@
 """A job: one case of one stage, which knows by content whether it is done, and files its record when it is."""
 
 import errno
+import json
 import logging
 import math
 import re
@@ -15,10 +16,11 @@ from typing import Any, ClassVar, TypeVar
 
 import torch
 
-from covoxel.io.atomic import write_text
+from covoxel.io.atomic import json_text, write_text
 from covoxel.io.sidecar import write_sidecar
 from covoxel.manifest import STATE_FOLDER, Manifest, Record, code_sha256, fingerprint
 from covoxel.memory_errors import is_out_of_memory, memory_sentence
+from tasks.facts import NoFacts, fits
 from tasks.layout import Layout
 
 log = logging.getLogger(__name__)
@@ -53,6 +55,8 @@ class Job(ABC):
 
     stage: ClassVar[str]
     code: ClassVar[tuple[str, ...]]
+    facts: ClassVar[type] = NoFacts
+    """What its record must hold for those who read it (`tasks.facts`)."""
 
     case: str
     output: Path
@@ -86,8 +90,14 @@ class Job(ABC):
         return fingerprint(self.inputs(), self.parameters(), code_sha256(*self.code))
 
     def done(self) -> Record | None:
-        """The record of this work if it is done and its outputs are still what they were."""
-        return Manifest(self.output).fresh(self.stage, self.case, self.fingerprint())
+        """The record of this work if it is done and its outputs are still what they were.
+
+        A record without all that its readers rely on counts as none.
+        """
+        record = Manifest(self.output).fresh(self.stage, self.case, self.fingerprint())
+        if record is None or dict(record.inputs) != dict(self.inputs()) or not fits(record.facts, self.facts):
+            return None
+        return record
 
 
 @dataclass(frozen=True)
@@ -131,9 +141,8 @@ def work(function: Callable[[J], Made]) -> Callable[[J], Record]:
 
 
 def _file(job: Job, manifest: Manifest, made: Made, seconds: float) -> Record:
-    for path in made.outputs:
-        if path.name.endswith((".nii.gz", ".h5")):
-            write_sidecar(path, job.inputs(), dict(job.parameters()), seconds, job.device)
+    images = [path for path in made.outputs if path.name.endswith((".nii.gz", ".h5"))]
+    sidecars = [write_sidecar(path, job.inputs(), dict(job.parameters()), seconds, job.device) for path in images]
     record = Record(
         stage=job.stage,
         case=job.case,
@@ -141,11 +150,13 @@ def _file(job: Job, manifest: Manifest, made: Made, seconds: float) -> Record:
         inputs=dict(job.inputs()),
         settings=dict(job.parameters()),
         code=code_sha256(*job.code),
-        outputs=manifest.hash_outputs(made.outputs),
+        outputs=manifest.hash_outputs(list(dict.fromkeys([*made.outputs, *sidecars]))),
         facts=made.facts,
         seconds=round(seconds, 3),
         device=job.device,
     )
+    if not fits(json.loads(json_text(record.facts)), job.facts):
+        raise TypeError(f"the facts of {job.stage} must have all that {job.facts.__name__} names")
     manifest.write(record)
     _traceback_path(job).unlink(missing_ok=True)
     return record

@@ -18,6 +18,7 @@ from covoxel.spatial import Image, Transform, resample_probabilities
 from data_catalog import Case
 from tasks.choose import kept_atlases
 from tasks.engine import LABELS, label_map_of
+from tasks.facts import RegisterFacts
 from tasks.job import Artifact, Job, Made, number, work
 from tasks.models import load_model, model_sha256
 from tasks.options import TASK_OPTIONS
@@ -54,6 +55,7 @@ class RegisterJob(Job):
     """
 
     stage = "register"
+    facts = RegisterFacts
     code = (
         "covoxel.spatial",
         "covoxel.io",

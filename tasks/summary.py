@@ -10,6 +10,7 @@ from covoxel.io import write_json, write_table
 from covoxel.manifest import Record
 from covoxel.metrics import summarise
 from tasks import train_joint, train_registration
+from tasks.facts import DecideFacts, DiceFacts, FuseFacts, RegisterFacts, ResultFacts, read_record
 from tasks.results import mean_known
 from tasks.study import Study
 from tasks.trainings import job_name
@@ -176,7 +177,8 @@ def flags_of(study: Study, case: str) -> list[str]:
 def template_of(study: Study, case: str) -> str | None:
     """Number, from 1, of the template through which atlases came onto a case, where there are several."""
     is_earlier = not _covered(study, case)
-    record = study.manifest.read("register", case) if is_earlier else study.record("register", case)
+    manifest = study.manifest
+    record = read_record(manifest, "register", case, RegisterFacts) if is_earlier else study.record("register", case)
     chosen = None if record is None else record.facts.get("template")
     return None if chosen is None else str(chosen)
 
@@ -204,7 +206,9 @@ def _earlier(study: Study) -> dict[str, Record]:
     records = {}
     for case in study.cohort.cases:
         if not _covered(study, case.id) and study.layout.segmentation(case.id).is_file():
-            record = study.manifest.read(study.final_stage(case.id), case.id)
+            stage = study.final_stage(case.id)
+            shape = ResultFacts if case.role == "atlas" else DecideFacts if stage == "decide" else FuseFacts
+            record = read_record(study.manifest, stage, case.id, shape)
             if record is not None:
                 records[case.id] = record
     return records
@@ -250,7 +254,7 @@ def _volume_rows(study: Study, case: str, final: Record | None) -> list[dict[str
             "label": int(label),
             "structure": structure_name(study, int(label)),
             "volume_mm3": volume,
-            "confidence": final.facts["confidence"][label],
+            "confidence": final.facts["confidence"].get(label),
         }
         for label, volume in sorted(final.facts["volumes_mm3"].items(), key=lambda item: int(item[0]))
     ]
@@ -265,7 +269,8 @@ def _atlas_rows(case: str, final: Record | None) -> list[dict[str, Any]]:
 
 
 def _metric_rows(study: Study, case: str, is_earlier: bool) -> list[dict[str, Any]]:
-    record = study.manifest.read("evaluate", case) if is_earlier else study.record("evaluate", case)
+    manifest = study.manifest
+    record = read_record(manifest, "evaluate", case, DiceFacts) if is_earlier else study.record("evaluate", case)
     if record is None:
         return []
     return [

@@ -20,6 +20,7 @@ from covoxel.training.registration import (
 from data_catalog import Case
 from tasks.align import reference_of, training_ids
 from tasks.engine import label_map_of
+from tasks.facts import TrainFacts
 from tasks.job import Artifact, Job, Made, number, work
 from tasks.model_card import CardFacts, Run, model_card
 from tasks.models import save_model
@@ -55,6 +56,7 @@ class TrainJob(Job):
     """
 
     stage = STAGE
+    facts = TrainFacts
     code = (
         "covoxel.spatial",
         "covoxel.io",

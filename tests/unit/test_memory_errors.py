@@ -93,7 +93,9 @@ def test_a_gpu_names_what_is_free() -> None:
     error = torch.OutOfMemoryError(f"{text} is free. Including non-PyTorch memory")
     assert (bytes_wanted(error), bytes_free(error)) == (12 * 2**30, int(3.1 * 2**30))
     assert memory_sentence(error) == f"not enough memory: 12.0 GiB were asked for, 3.1 GiB are free; {ADVICE}"
-    assert memory_sentence(error, free=2**20) == f"not enough memory: 12.0 GiB were asked for, 1.0 MiB are free; {ADVICE}"
+    assert (
+        memory_sentence(error, free=2**20) == f"not enough memory: 12.0 GiB were asked for, 1.0 MiB are free; {ADVICE}"
+    )
 
 
 def test_an_error_of_our_own_keeps_its_sentence() -> None:
