@@ -9,8 +9,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from tasks.settings import ConditionalSettings, FewShotSettings, Route, Segmenter, SettingsError
-
-MAX_FILE_BYTES = 1_000_000
+from tasks.yaml_file import read_yaml
 
 
 def load_settings(path: Path | None) -> FewShotSettings:
@@ -19,8 +18,8 @@ def load_settings(path: Path | None) -> FewShotSettings:
     Raises
     ------
     SettingsError
-        If the file cannot be read, is over 1 MB, is no YAML mapping, has an unknown key (the nearest known one is
-        named) or a value against its rule.
+        If the file cannot be read (see `tasks.yaml_file.read_yaml`), is no mapping, has an unknown key (the nearest
+        known one is named) or a value against its rule.
     """
     if path is None:
         return FewShotSettings()
@@ -134,27 +133,6 @@ def _lines_of(name: str, section: BaseModel, indent: str) -> list[str]:
         value = yaml.safe_dump(item.default, default_flow_style=True).removesuffix("\n...\n").strip()
         lines.append(f"{indent}  {key}: {value}".ljust(34) + f"  # {item.description}")
     return lines
-
-
-def read_yaml(path: Path, name: str) -> Any:
-    """Plain data of a YAML file of 1 MB at most; `name` is what errors call it.
-
-    Raises
-    ------
-    SettingsError
-        If the file cannot be read, is too large or is no YAML.
-    """
-    try:
-        size = path.stat().st_size
-        if size > MAX_FILE_BYTES:
-            raise SettingsError(f"{name}: the file has {size} bytes, at most {MAX_FILE_BYTES} are read")
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SettingsError(f"{name}: the file cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        where = getattr(error, "problem_mark", None)
-        line = f" at line {where.line + 1}" if where is not None else ""
-        raise SettingsError(f"{name}: the file is not valid YAML{line}") from None
 
 
 def _known_keys(model: type[BaseModel], path: list[str]) -> list[str]:
