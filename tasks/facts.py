@@ -142,6 +142,7 @@ class FigureFacts(TypedDict):
     """Stage figures."""
 
     figures: list[str]
+    gaps: list[str]
 
 
 class CohortFacts(TypedDict):

@@ -106,6 +106,8 @@ class Made:
 
     outputs: Sequence[Path]
     facts: Mapping[str, Any]
+    gaps: str = ""
+    """Tracebacks of pictures that could not be drawn; they are kept, and the work is done all the same."""
 
 
 def number(value: float) -> float | None:
@@ -120,7 +122,7 @@ def work(function: Callable[[J], Made]) -> Callable[[J], Record]:
     """Turn a function that makes a job's files into one that also files the record, last.
 
     The function runs with one torch thread, so that results do not depend on the number of cores. A traceback of
-    what nobody foresaw goes to `OUTPUT/.covoxel/errors`.
+    what nobody foresaw, or of a picture that could not be drawn, goes to `OUTPUT/.covoxel/errors`.
     """
 
     @wraps(function)
@@ -134,7 +136,7 @@ def work(function: Callable[[J], Made]) -> Callable[[J], Record]:
             seconds = time.perf_counter() - started
             return _file(job, manifest, made, seconds)
         except Exception:
-            _keep_traceback(job)
+            keep_tracebacks(job.output, f"{job.stage}_{job.case}", traceback.format_exc())
             raise
 
     return run
@@ -158,19 +160,20 @@ def _file(job: Job, manifest: Manifest, made: Made, seconds: float) -> Record:
     if not fits(json.loads(json_text(record.facts)), job.facts):
         raise TypeError(f"the facts of {job.stage} must have all that {job.facts.__name__} names")
     manifest.write(record)
-    _traceback_path(job).unlink(missing_ok=True)
+    keep_tracebacks(job.output, f"{job.stage}_{job.case}", made.gaps)
     return record
 
 
-def _keep_traceback(job: Job) -> None:
+def keep_tracebacks(output: Path, name: str, text: str) -> None:
+    """Keep tracebacks in `OUTPUT/.covoxel/errors`; without any, those of an earlier run go."""
+    path = output / STATE_FOLDER / "errors" / f"{name}.txt"
     try:
-        write_text(_traceback_path(job), traceback.format_exc())
+        if text:
+            write_text(path, text)
+        else:
+            path.unlink(missing_ok=True)
     except OSError as error:
-        log.debug("no traceback kept for %s: %s", job.case, error)
-
-
-def _traceback_path(job: Job) -> Path:
-    return job.output / STATE_FOLDER / "errors" / f"{job.stage}_{job.case}.txt"
+        log.debug("no traceback kept of %s: %s", name, error)
 
 
 def sentence(error: BaseException, job: Job | None = None) -> str:

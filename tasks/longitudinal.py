@@ -10,10 +10,11 @@ from prefect import task
 from covoxel.fusion import FUSION_RULES
 from covoxel.io import write_table, write_text
 from covoxel.manifest import Record
-from covoxel.report import LongitudinalReport, StructureChange, Trace, render_longitudinal
+from covoxel.report import Guard, LongitudinalReport, StructureChange, Trace, render_longitudinal
 from tasks.change_tables import METHODS, MODELS, RATES, Tables, tables_of
 from tasks.components import check_component
 from tasks.follow import STAGE as FOLLOW
+from tasks.job import keep_tracebacks
 from tasks.options import TASK_OPTIONS
 from tasks.participants import Known, participants_of
 from tasks.study import Study
@@ -56,7 +57,9 @@ def write_longitudinal(study: Study, known: Known) -> None:
     ):
         write_table(study.layout.longitudinal(f"{name}.tsv"), table)
     write_table(study.layout.longitudinal("cases.tsv"), _cases(study))
-    write_text(study.layout.longitudinal(PAGE), render_longitudinal(_report(study, tables)))
+    guard = Guard()
+    write_text(study.layout.longitudinal(PAGE), render_longitudinal(_report(study, tables), guard))
+    keep_tracebacks(study.call.output, "longitudinal", guard.tracebacks)
 
 
 def _cases(study: Study) -> pd.DataFrame:

@@ -97,6 +97,8 @@ class CaseReport:
         Disagreement, 0 to 1, of the views of the image that a network saw.
     template
         Which of several templates served the case; empty where there is one or none.
+    gaps
+        Sentences in the place of figures that could not be drawn.
     """
 
     id: str
@@ -120,6 +122,7 @@ class CaseReport:
     agreement: float | None = None
     spread: float | None = None
     template: str = ""
+    gaps: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
