@@ -30,6 +30,7 @@ from covoxel.training.registration import Recipe
 from tasks.calibrate import leave_one_out, selector_of
 from tasks.components import option_of
 from tasks.correction import correction_notes, correction_of
+from tasks.flags import flags_of
 from tasks.job import COHORT, keep_tracebacks
 from tasks.library import library_notes
 from tasks.options import TASK_OPTIONS
@@ -37,7 +38,7 @@ from tasks.recipe import load_recipe
 from tasks.report_joint import joint_case, joint_components, joint_notes, joint_report
 from tasks.settings import FewShotSettings
 from tasks.study import Study
-from tasks.summary import flags_of, status_of, structure_name, template_of, write_tables
+from tasks.summary import status_of, structure_name, template_of, write_tables
 
 T = TypeVar("T")
 
@@ -148,6 +149,7 @@ def _fusion(study: Study, case: str, role: str) -> dict[str, Any]:
     atlases += [AtlasRow(name, rejected=reason) for name, reason in facts["rejected"].items()]
     return {
         "rule": facts["rule"],
+        "rule_reason": facts["reason"],
         "predicted_by_rule": facts["predicted"] if len(facts["predicted"]) > 1 else {},
         "atlases": tuple(sorted(atlases, key=lambda row: row.id)),
     }

@@ -11,6 +11,7 @@ from covoxel.manifest import Record
 from covoxel.metrics import summarise
 from tasks import train_joint, train_registration
 from tasks.facts import DecideFacts, DiceFacts, FuseFacts, RegisterFacts, ResultFacts, read_record
+from tasks.flags import flags_of
 from tasks.results import mean_known
 from tasks.study import Study
 from tasks.trainings import job_name
@@ -23,7 +24,6 @@ ROUTE_COLUMNS = ["template"]
 VOLUME_COLUMNS = ["id", "label", "structure", "volume_mm3", "confidence"]
 ATLAS_COLUMNS = ["id", "atlas", "likeness", "agreement", "trust", "left_out"]
 METRIC_COLUMNS = ["id", "label", "structure", "dice"]
-FOLDS_FLAG_PERCENT = 0.1
 PAGE_ROWS = 500
 
 
@@ -157,21 +157,6 @@ def case_scores(study: Study) -> dict[str, float]:
 def structure_name(study: Study, label: int) -> str:
     """Name of a label in the cohort, or the label itself."""
     return study.cohort.label_names.get(label) or str(label)
-
-
-def flags_of(study: Study, case: str) -> list[str]:
-    """Remarks on a case that a reader should know."""
-    remarks = list(study.flags.get(case, ()))
-    registered, final = study.record("register", case), study.final(case)
-    if registered:
-        worst = max((item["folded_percent"] or 0.0 for item in registered.facts["transforms"].values()), default=0.0)
-        if worst > FOLDS_FLAG_PERCENT:
-            remarks.append(f"{worst:.2g} % of voxels fold")
-    if not study.is_sound(case) and study.layout.segmentation(case).is_file():
-        remarks.append("the segmentation in the folder is of an earlier run")
-    if final and not any(final.facts["volumes_mm3"].values()):
-        remarks.append("no structure was found")
-    return remarks
 
 
 def template_of(study: Study, case: str) -> str | None:

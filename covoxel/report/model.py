@@ -80,6 +80,8 @@ class CaseReport:
         Image bytes (PNG, JPEG or WebP) by key, as `case_figures` returns them; an unknown key is its own caption.
     rule
         Fusion rule that made the result; empty where none did.
+    rule_reason
+        Why this rule, in a sentence.
     predicted_by_rule
         Predicted Dice of the result of each candidate rule, 0 to 1.
     atlases
@@ -114,6 +116,7 @@ class CaseReport:
     rows: tuple[StructureRow, ...] = ()
     figures: Mapping[str, bytes] = field(default_factory=dict)
     rule: str = ""
+    rule_reason: str = ""
     predicted_by_rule: Mapping[str, float] = field(default_factory=dict)
     atlases: tuple[AtlasRow, ...] = ()
     candidate: str = ""
