@@ -102,7 +102,7 @@ def test_an_unknown_component_is_named_with_the_known_ones() -> None:
         check_component(FUSION_RULES, "vote", {}, "fuse", "rule")
 
 
-@pytest.mark.parametrize(("name", "nearest"), [("selekt", "select"), ("majorty", "majority"), ("stapl", "staple")])
+@pytest.mark.parametrize(("name", "nearest"), [("selectt", "select"), ("majorty", "majority"), ("stapl", "staple")])
 def test_a_rule_with_a_typo_lists_select_and_the_nearest(tmp_path: Path, name: str, nearest: str) -> None:
     settings = FewShotSettings.model_validate({"fuse": {"rule": name}})
     call = Call(cohort=tmp_path / "c", output=tmp_path / "o", settings=settings)
@@ -111,7 +111,7 @@ def test_a_rule_with_a_typo_lists_select_and_the_nearest(tmp_path: Path, name: s
 
 
 @pytest.mark.parametrize(
-    ("given", "nearest"), [({"route": "templat"}, "template"), ({"segmenter": "nnunett"}, "nnunet")]
+    ("given", "nearest"), [({"route": "templatte"}, "template"), ({"segmenter": "nnunett"}, "nnunet")]
 )
 def test_a_choice_of_the_command_line_with_a_typo_names_the_nearest(given: dict[str, str], nearest: str) -> None:
     with pytest.raises(SettingsError, match=f"must be one of .*; the nearest is {nearest}$"):
