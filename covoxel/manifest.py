@@ -1,10 +1,9 @@
 """What is done: one record per stage and case, known by the content of inputs, settings, code and outputs."""
 
 import fcntl
-import json
 import os
+import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
 from functools import cache
 from hashlib import sha256
 from importlib.util import find_spec
@@ -12,53 +11,26 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from covoxel.io.atomic import write_json
+from covoxel.io.atomic import write_text
 from covoxel.io.hashing import sha256_file, sha256_json
+from covoxel.record import FORMAT, MAX_RECORD_BYTES, Record, record_of, record_text
 
-FORMAT = 1
+__all__ = [
+    "FORMAT",
+    "STATE_FOLDER",
+    "FolderLock",
+    "FolderLockedError",
+    "Manifest",
+    "Record",
+    "code_sha256",
+    "fingerprint",
+]
+
 STATE_FOLDER = ".covoxel"
 
 
 class FolderLockedError(RuntimeError):
     """Another run is writing to the same output folder."""
-
-
-@dataclass(frozen=True)
-class Record:
-    """One finished piece of work.
-
-    Parameters
-    ----------
-    stage, case
-        What was done, to whom.
-    fingerprint
-        Hash of inputs, settings and code (`fingerprint`).
-    inputs
-        SHA-256 of the content of each input, by name.
-    settings
-        Settings that the result depends on; plain JSON values.
-    code
-        SHA-256 of the source that made it (`code_sha256`).
-    outputs
-        SHA-256 of each file made, by its path relative to the output folder.
-    facts
-        Small results (volumes, Dice, folds …), plain JSON values; what the tables are made of.
-    seconds
-        Wall time of the work.
-    device
-        "cpu" or "cuda": where it was computed. Not part of the fingerprint.
-    """
-
-    stage: str
-    case: str
-    fingerprint: str
-    inputs: Mapping[str, str]
-    settings: Mapping[str, Any]
-    code: str
-    outputs: Mapping[str, str]
-    facts: Mapping[str, Any] = field(default_factory=dict)
-    seconds: float = 0.0
-    device: str = "cpu"
 
 
 def fingerprint(inputs: Mapping[str, str], settings: Mapping[str, Any], code: str) -> str:
@@ -97,6 +69,12 @@ def _sources(name: str) -> list[tuple[Path, str]]:
     return [(path, f"{name}/{path.relative_to(folder)}") for path in sorted(folder.rglob("*.py"))]
 
 
+def _content(path: Path) -> str:
+    if not path.is_file() or path.stat().st_size > MAX_RECORD_BYTES:
+        raise ValueError(f"{path} must be a file of at most {MAX_RECORD_BYTES} bytes")
+    return path.read_text(encoding="utf-8")
+
+
 class Manifest:
     """The records of one output folder, at `OUTPUT/.covoxel/manifest/STAGE/CASE.json`.
 
@@ -114,13 +92,16 @@ class Manifest:
         return self.output / STATE_FOLDER / "manifest" / stage / f"{case}.json"
 
     def read(self, stage: str, case: str) -> Record | None:
-        """The record, or None if there is none or it cannot be read (it is then as if the work were not done)."""
+        """The record, or None if there is none or it does not validate: the work counts as not done then.
+
+        See `record_of`. Whatever lies in the place of the file (a folder, a pipe, more than `MAX_RECORD_BYTES`) is no
+        record either.
+        """
         try:
-            data = json.loads(self.path(stage, case).read_text())
-            data.pop("format")
-            return Record(**data)
-        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+            record = record_of(_content(self.path(stage, case)))
+        except (OSError, ValueError, RecursionError):
             return None
+        return record if (record.stage, record.case) == (stage, case) else None
 
     def fresh(self, stage: str, case: str, fingerprint: str) -> Record | None:
         """The record if it has this fingerprint and every output still exists with the recorded content."""
@@ -131,11 +112,15 @@ class Manifest:
 
     def write(self, record: Record) -> None:
         """File a record; the last act of a piece of work, whole or not at all."""
-        write_json(self.path(record.stage, record.case), {"format": FORMAT, **asdict(record)})
+        write_text(self.path(record.stage, record.case), record_text(record))
 
     def forget(self, stage: str, case: str) -> None:
-        """Drop a record, before its outputs are written anew."""
-        self.path(stage, case).unlink(missing_ok=True)
+        """Drop a record, before its outputs are written anew; a folder in its place goes too."""
+        path = self.path(stage, case)
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
     def cases(self, stage: str) -> list[str]:
         """Ids of the cases that have a record of a stage, sorted."""
@@ -147,8 +132,9 @@ class Manifest:
         return {path.relative_to(self.output).as_posix(): sha256_file(path) for path in paths}
 
     def _same(self, relative: str, digest: str) -> bool:
+        path = self.output / relative
         try:
-            return sha256_file(self.output / relative) == digest
+            return path.is_file() and sha256_file(path) == digest  # hashing a pipe would never end
         except OSError:
             return False
 

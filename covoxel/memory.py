@@ -1,7 +1,10 @@
-"""Main memory that is still free, within the limits of machine, container and process."""
+"""Main memory that is still free, within the limits of machine, container and process; bytes in words."""
 
 import resource
 from pathlib import Path
+
+UNITS = ("", "K", "M", "G", "T", "P")
+"""Prefixes of bytes, each 1024 times the one before."""
 
 UNLIMITED = 2**63
 """Answer where nothing limits the memory, or nothing can be found out."""
@@ -26,9 +29,10 @@ def available_bytes(root: Path = Path("/")) -> int:
     return max(0, min(known))
 
 
-def gibibytes(count: float) -> str:
-    """Bytes for a sentence: `12.0 GiB`."""
-    return f"{count / 2**30:.1f} GiB" if count >= 2**29 else f"{count / 2**20:.1f} MiB"
+def size_words(count: int) -> str:
+    """A number of bytes as people read it: "12.0 GiB", "3.5 MiB", "17 bytes"."""
+    power = min(len(UNITS) - 1, max(0, count.bit_length() - 1) // 10)
+    return f"{count / 2 ** (10 * power):.1f} {UNITS[power]}iB" if power else f"{count} bytes"
 
 
 def _of_the_machine(root: Path) -> int:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from covoxel.io import ImageError, read_labels
+from covoxel.memory_errors import is_out_of_memory, memory_sentence
 from covoxel.spatial import Grid, Image
 from data_catalog.files import load_header, load_image, sha256_of
 from data_catalog.schema import Case, Cohort
@@ -100,8 +101,10 @@ def check_case(
             _check_known(case.label.name, known["label_values"], known_labels)
     except (ImageError, _BadCaseError, OSError) as error:
         known["reason"] = _sentence(str(error), case)
-    except MemoryError:
-        known["reason"] = f"{case.image.name}: the image is too large for the memory of this computer"
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        known["reason"] = f"{case.image.name}: the image is too large for this computer: {memory_sentence(error)}"
     return CheckedCase(case, **known)
 
 

@@ -222,8 +222,14 @@ def _guarded(command: Callable[[], int]) -> int:
         complain("interrupted; run the same call again to go on, what is finished is kept")
     except Exception as error:
         complain(traceback.format_exc())
-        complain(f"error: unexpected {type(error).__name__}: {error}; what is finished is kept")
+        complain(f"error: {_unforeseen(error)}; what is finished is kept")
     return OTHER
+
+
+def _unforeseen(error: Exception) -> str:
+    from covoxel.memory_errors import is_out_of_memory, memory_sentence
+
+    return memory_sentence(error) if is_out_of_memory(error) else f"unexpected {type(error).__name__}: {error}"
 
 
 def _log_to_stderr() -> None:

@@ -12,7 +12,7 @@ from prefect import Task, task
 from covoxel.atlas import Step, label_probabilities
 from covoxel.io import read_image, read_labels, write_bytes, write_image, write_labels, write_table, write_transform
 from covoxel.metrics import folding
-from covoxel.report import case_figures
+from covoxel.report import Guard, case_figures
 from covoxel.report.history import history_figure
 from covoxel.spatial import Image
 from tasks.atlas_steps import (
@@ -33,6 +33,7 @@ from tasks.atlas_steps import (
     stage_name,
 )
 from tasks.call import NothingDoneError
+from tasks.facts import AtlasLabelFacts
 from tasks.job import COHORT, Artifact, Job, Made, number, work
 from tasks.options import TASK_OPTIONS
 from tasks.study import Study
@@ -63,6 +64,7 @@ class AtlasJob(Job):
     """
 
     stage = STAGE
+    facts = AtlasLabelFacts
     code = (*CODE, "covoxel.report.figures", "covoxel.report.case", "covoxel.report.history", "tasks.atlas")
 
     template: Artifact
@@ -90,7 +92,8 @@ def atlas(job: AtlasJob) -> Made:
     outputs = [layout.atlas("template.nii.gz"), layout.atlas("history.tsv"), layout.atlas("history.png")]
     write_image(outputs[0], template)
     write_table(outputs[1], pd.DataFrame(list(job.history), columns=list(HISTORY)))
-    write_bytes(outputs[2], history_figure(job.history))
+    guard = Guard()
+    write_bytes(outputs[2], guard.picture("The history", lambda: history_figure(job.history), "PNG"))
     values: list[int] = []
     likeliest = Image(torch.zeros(template.grid.shape, dtype=torch.int64), template.grid)
     if job.labels:
@@ -103,8 +106,10 @@ def atlas(job: AtlasJob) -> Made:
         outputs.append(layout.atlas("dseg.nii.gz"))
         write_labels(outputs[-1], likeliest)
     outputs.append(layout.atlas("template.webp"))
-    write_bytes(outputs[-1], case_figures(template, likeliest)["overlay"])
-    return Made(outputs, {"labels": [value for value in values if value], "labelled": sorted(job.labels)})
+    picture = guard.picture("The template", lambda: case_figures(template, likeliest)["overlay"], "WEBP")
+    write_bytes(outputs[-1], picture)
+    facts = {"labels": [value for value in values if value], "labelled": sorted(job.labels)}
+    return Made(outputs, facts, guard.tracebacks)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from covoxel.atlas.order import mass, provisional_reference
 from covoxel.atlas.place import place as place_image
 from covoxel.io import read_image, write_image
 from tasks import settings as of_user
+from tasks.facts import MeanFacts, PlaceFacts, ReferenceFacts
 from tasks.job import COHORT, Artifact, Job, Made, number, work
 from tasks.models import load_model, model_sha256
 from tasks.options import TASK_OPTIONS
@@ -63,6 +64,7 @@ class ReferenceJob(Job):
     """Images of a group, of which one is the first onto which the others are brought."""
 
     stage = "reference"
+    facts = ReferenceFacts
     code = ("covoxel.atlas.order", "covoxel.spatial", "covoxel.io", "tasks.atlas_steps")
 
     images: Mapping[str, Artifact]
@@ -100,6 +102,7 @@ class PlaceJob(Job):
     """
 
     stage = "place"
+    facts = PlaceFacts
     code = CODE
 
     image: Artifact
@@ -156,6 +159,7 @@ class MeanJob(Job):
     """
 
     stage = "mean"
+    facts = MeanFacts
     code = CODE
 
     images: Mapping[str, Artifact]

@@ -15,6 +15,7 @@ from covoxel.fusion.facts import Fact, facts_from_json, facts_of, facts_to_json
 from covoxel.io import read_labels
 from tasks.candidates import rules_of, voters
 from tasks.evidence import CaseFiles, case_files, read_evidence
+from tasks.facts import CalibrateFacts
 from tasks.job import Artifact, Job, Made, number, work
 from tasks.learn import learnt_parameters
 from tasks.options import TASK_OPTIONS
@@ -43,6 +44,7 @@ class CalibrateJob(Job):
     """
 
     stage = "calibrate"
+    facts = CalibrateFacts
     code = (
         "covoxel.spatial",
         "covoxel.io",

@@ -13,6 +13,7 @@ from data_catalog import Case, CheckedCase, Count, check_case, expected_ndim, fi
 from data_catalog.files import sha256_of
 from tasks.atlas_label import without_value
 from tasks.call import CallError
+from tasks.facts import CheckFacts
 from tasks.job import Job, Made, work
 from tasks.options import TASK_OPTIONS
 from tasks.study import Study
@@ -37,6 +38,7 @@ class CheckJob(Job):
     """
 
     stage = "check"
+    facts = CheckFacts
     code = (
         "covoxel.io",
         "data_catalog.checks",

@@ -11,6 +11,7 @@ from covoxel.fusion.atlas_choice import choose_atlases, likeness_scores, templat
 from covoxel.io import read_image, read_labels
 from covoxel.registration import register
 from covoxel.spatial import Image, resample
+from tasks.facts import ChooseFacts
 from tasks.job import COHORT, Artifact, Job, Made, number, work
 from tasks.options import TASK_OPTIONS
 from tasks.settings import AtlasSettings
@@ -37,6 +38,7 @@ class ChooseJob(Job):
     """
 
     stage = "choose"
+    facts = ChooseFacts
     code = (
         "covoxel.spatial",
         "covoxel.io",

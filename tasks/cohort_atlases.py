@@ -13,6 +13,7 @@ from covoxel.segmentation.rivals import GROSS
 from covoxel.spatial import resample_labels
 from data_catalog.files import load_image
 from tasks.align import training_ids
+from tasks.facts import CohortFacts
 from tasks.fuse import restored
 from tasks.job import Artifact, Job, Made, work
 from tasks.models import model_sha256
@@ -42,6 +43,7 @@ class CohortJob(Job):
     """
 
     stage = STAGE
+    facts = CohortFacts
     code = (
         *RegisterJob.code,
         "covoxel.fusion",

@@ -24,6 +24,7 @@ from covoxel.atlas.conditional import (
 from covoxel.atlas.conditional.build import brightness_of
 from covoxel.atlas.conditional.template import At
 from covoxel.io import read_image, read_labels, write_bytes, write_image, write_labels, write_table
+from covoxel.report import Guard
 from covoxel.report.conditional import VolumePlot, templates_figure, volumes_figure
 from covoxel.spatial import Image
 from tasks.atlas import atlas_summary, group_of, write_cases
@@ -44,6 +45,7 @@ from tasks.conditional_steps import (
     start_jobs,
     state_of,
 )
+from tasks.facts import ConditionalFacts
 from tasks.job import COHORT, Artifact, Job, Made, work
 from tasks.options import TASK_OPTIONS
 from tasks.settings import TemplateSettings
@@ -78,6 +80,7 @@ class ConditionalJob(Job):
     """
 
     stage = STAGE
+    facts = ConditionalFacts
     code = (*CODE, "covoxel.report.conditional", "tasks.conditional")
     vital = False
 
@@ -125,14 +128,15 @@ def templates(job: ConditionalJob) -> Made:
         beyond = {"extrapolated": template.design.outside(values) is not None}
         rows += [about | row | beyond for row in _volume_rows(job, at.volumes_mm3(template.labels), middle)]
     outputs.append(job.layout.conditional("templates.png"))
-    write_bytes(outputs[-1], templates_figure(shown))
+    guard = Guard()
+    write_bytes(outputs[-1], guard.picture("The templates", lambda: templates_figure(shown), "PNG"))
     remarks = [remark for values in asked.values() if (remark := template.design.outside(values))]
     facts: dict[str, Any] = {"templates": list(asked), "remarks": list(dict.fromkeys(remarks)), "trends": []}
     if template.labels:
-        more, told = _tables(job, template, rows)
+        more, told = _tables(job, template, rows, guard)
         outputs += more
         facts["trends"] = told
-    return Made(outputs, facts)
+    return Made(outputs, facts, guard.tracebacks)
 
 
 def _write_template(job: ConditionalJob, template: ConditionalTemplate) -> list[Path]:
@@ -199,7 +203,7 @@ def _likeliest(probabilities: torch.Tensor, template: ConditionalTemplate) -> Im
 
 
 def _tables(
-    job: ConditionalJob, template: ConditionalTemplate, rows: Sequence[Mapping[str, Any]]
+    job: ConditionalJob, template: ConditionalTemplate, rows: Sequence[Mapping[str, Any]], guard: Guard
 ) -> tuple[list[Any], list[str]]:
     """Tables and figure of the volumes; their files, and the trends in words."""
     file, placements = job.layout.conditional, job.cases.settled()
@@ -213,7 +217,8 @@ def _tables(
     columns = ["label", "structure", "covariate", "level", "against", "percent", "low", "high"]
     named = [{**vars(trend), "structure": job.names.get(trend.label, str(trend.label))} for trend in found]
     write_table(outputs[1], pd.DataFrame(named, columns=columns))
-    write_bytes(outputs[2], volumes_figure(_plots(job, template, volumes)))
+    drawn = guard.picture("The volumes", lambda: volumes_figure(_plots(job, template, volumes)), "PNG")
+    write_bytes(outputs[2], drawn)
     told = [
         f"{row['structure']}: {row['percent']:+.2f} % ({row['low']:+.2f} to {row['high']:+.2f}) "
         + (

@@ -14,6 +14,7 @@ from tasks.atlas import group_of
 from tasks.atlas_steps import CODE as OF_ATLAS
 from tasks.atlas_steps import Read, core_settings, last_step, of_stage, placed, placements_of, stage_name
 from tasks.conditional_covariates import Known, known_of
+from tasks.facts import PlaceFacts, RoundFacts
 from tasks.job import COHORT, Artifact, Job, Made, number, work
 from tasks.options import TASK_OPTIONS
 from tasks.settings import TemplateSettings
@@ -59,6 +60,7 @@ class StartJob(Job):
     """Cases on a finished template, whose placements are to be regressed on their covariates."""
 
     stage = f"{NAME}-0"
+    facts = RoundFacts
     code = CODE
     vital = False
 
@@ -107,6 +109,7 @@ class AgainJob(Job):
     """
 
     stage = "again"
+    facts = PlaceFacts
     code = CODE
 
     image: Artifact
@@ -150,6 +153,7 @@ class RoundJob(Job):
     """Cases that were registered again, of which the next template and effect are made."""
 
     stage = "round"
+    facts = RoundFacts
     code = CODE
     vital = False
 

@@ -27,6 +27,7 @@ from tasks.calibrate import selector_of
 from tasks.candidates import rules_of, voters
 from tasks.correction import CURVE, MODEL, SETTINGS, WEIGHTS, build_network, in_list, precision_on, widths_for
 from tasks.evidence import CaseFiles, case_files, read_evidence
+from tasks.facts import CorrectFacts
 from tasks.job import COHORT, Artifact, Job, Made, number, work
 from tasks.learn import learnt_parameters
 from tasks.options import TASK_OPTIONS
@@ -63,6 +64,7 @@ class CorrectJob(Job):
     """
 
     stage = STAGE
+    facts = CorrectFacts
     code = (
         "covoxel.spatial",
         "covoxel.io",

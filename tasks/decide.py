@@ -10,6 +10,7 @@ from covoxel.io import read_image, read_labels, sha256_json
 from covoxel.manifest import Record
 from covoxel.segmentation.candidates import BY_COHORT, FUSION
 from covoxel.segmentation.rivals import Chosen, Rivals, Standing
+from tasks.facts import DecideFacts
 from tasks.fuse import fused_places
 from tasks.job import Artifact, Job, Made, work
 from tasks.judge import judged_of
@@ -37,6 +38,7 @@ class DecideJob(Job):
     """
 
     stage = "decide"
+    facts = DecideFacts
     code = ("covoxel.io", "covoxel.metrics.volumes", "tasks.results", "tasks.decide")
 
     label_map: Artifact

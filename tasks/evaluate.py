@@ -11,6 +11,7 @@ from covoxel.io import read_labels, sha256_json
 from covoxel.metrics import dice
 from data_catalog.files import sha256_of
 from tasks.atlas_label import without_value
+from tasks.facts import DiceFacts
 from tasks.job import Artifact, Job, Made, number, work
 from tasks.joint_facts import joint_facts
 from tasks.joint_network import model_folder
@@ -41,6 +42,7 @@ class EvaluateJob(Job):
     """
 
     stage = "evaluate"
+    facts = DiceFacts
     code = ("covoxel.io", "covoxel.metrics", "tasks.atlas_label", "tasks.same_labels", "tasks.evaluate")
 
     segmentation: Artifact

@@ -8,8 +8,9 @@ from prefect import task
 from covoxel.io import read_image, read_labels, read_transform
 from covoxel.io.atomic import write_bytes
 from covoxel.manifest import Record
-from covoxel.report import case_figures
+from covoxel.report import Guard, case_figures
 from covoxel.spatial import resample, resample_labels
+from tasks.facts import FigureFacts
 from tasks.job import Artifact, Job, Made, work
 from tasks.options import TASK_OPTIONS
 from tasks.study import Study
@@ -28,7 +29,16 @@ class FiguresJob(Job):
     """
 
     stage = "figures"
-    code = ("covoxel.spatial", "covoxel.io", "covoxel.report.figures", "covoxel.report.case", "tasks.figures")
+    facts = FigureFacts
+    code = (
+        "covoxel.spatial",
+        "covoxel.io",
+        "covoxel.report.figures",
+        "covoxel.report.case",
+        "covoxel.report.canvas",
+        "covoxel.report.planes",
+        "tasks.figures",
+    )
 
     fixed: Artifact
     segmentation: Artifact
@@ -47,7 +57,8 @@ class FiguresJob(Job):
 @task(task_run_name="figures of {job.case}", **TASK_OPTIONS)
 @work
 def figures(job: FiguresJob) -> Made:
-    """Draw overlay, checkerboard, confidence, deformation grid and Jacobian of one case."""
+    """Draw overlay, checkerboard, confidence, deformation grid and Jacobian of one case; the facts name what failed."""
+    guard = Guard()
     fixed = read_image(job.fixed.path)
     transform = read_transform(job.transform.path, fixed.grid)
     drawn = case_figures(
@@ -56,13 +67,15 @@ def figures(job: FiguresJob) -> Made:
         confidence=resample(read_image(job.confidence.path), fixed.grid, padding="border"),
         moved=resample(read_image(job.moving.path), fixed.grid, transform),
         transform=transform,
+        guard=guard,
     )
     outputs = []
     for name, picture in drawn.items():
         path = job.layout.figure(job.case, name)
         write_bytes(path, picture)
         outputs.append(path)
-    return Made(outputs, {"figures": list(drawn)})
+    facts = {"figures": list(drawn), "gaps": [gap.sentence for gap in guard.gaps]}
+    return Made(outputs, facts, guard.tracebacks)
 
 
 def figures_jobs(study: Study) -> list[FiguresJob]:

@@ -24,9 +24,10 @@ from covoxel.longitudinal import (
     visit_probabilities,
 )
 from covoxel.manifest import Record
-from covoxel.report import change_map
+from covoxel.report import Guard, change_map
 from covoxel.spatial import Image, sample
 from data_catalog.files import load_image
+from tasks.facts import FollowFacts, read_record
 from tasks.job import Artifact, Job, Made, work
 from tasks.label_template import STAGE as LABELS
 from tasks.label_template import probability_path
@@ -73,6 +74,7 @@ class FollowJob(Job):
     """
 
     stage = STAGE
+    facts = FollowFacts
     code = (
         "covoxel.spatial",
         "covoxel.io",
@@ -134,8 +136,9 @@ def follow(job: FollowJob) -> Made:
             BY_LABELS: _text_keys(probable_volumes(here, values, onto)),
             BY_JACOBIAN: _text_keys(jacobian_volumes(probabilities, values, series.transforms[name])),
         }
-    outputs += _map_of_change(job, series, probabilities, values)
-    return Made(outputs, {"visits": found, "drift": _drift(job.earlier, found)})
+    guard = Guard()
+    outputs += _map_of_change(job, series, probabilities, values, guard)
+    return Made(outputs, {"visits": found, "drift": _drift(job.earlier, found)}, guard.tracebacks)
 
 
 def _evidence(
@@ -177,7 +180,9 @@ def _probabilities(job: FollowJob, template: Image) -> Tensor:
     return torch.cat([(1 - there.sum(0, keepdim=True)).clamp(min=0), there])
 
 
-def _map_of_change(job: FollowJob, series: Series, probabilities: Tensor, values: Sequence[int]) -> list[Path]:
+def _map_of_change(
+    job: FollowJob, series: Series, probabilities: Tensor, values: Sequence[int], guard: Guard
+) -> list[Path]:
     if job.span is None:
         return []
     first, last = (series.transforms[name] for name in job.span)
@@ -185,7 +190,7 @@ def _map_of_change(job: FollowJob, series: Series, probabilities: Tensor, values
     path, figure = job.layout.longitudinal(f"maps/{job.case}_logjacobian.nii.gz"), change_figure(job)
     write_image(path, change)
     labels = Image(torch.tensor(values)[probabilities.argmax(0)], series.template.grid)
-    write_bytes(figure, change_map(series.template, change, labels))
+    write_bytes(figure, guard.picture("The map of change", lambda: change_map(series.template, change, labels), "WEBP"))
     return [path, figure]
 
 
@@ -228,7 +233,7 @@ def _job(study: Study, subject: Subject, within: Record, labelled: Record, netwo
     moved = layout.series(key, "first_from_template_xfm.h5")
     is_moved = moved.relative_to(study.call.output).as_posix() in within.outputs
     dated = list(subject.years)
-    before = study.manifest.read(STAGE, key)
+    before = read_record(study.manifest, STAGE, key, FollowFacts)
     return FollowJob(
         key,
         study.call.output,

@@ -23,6 +23,7 @@ from tasks.candidates import rules_of, voters
 from tasks.choose import kept_atlases
 from tasks.correction import Correction, correction_of
 from tasks.evidence import CaseFiles, case_files, read_evidence
+from tasks.facts import FuseFacts, ResultFacts
 from tasks.job import Artifact, Job, Made, number, work
 from tasks.layout import Layout
 from tasks.learn import learnt_parameters, trust_of
@@ -59,6 +60,7 @@ class FuseJob(Job):
     """
 
     stage = "fuse"
+    facts = FuseFacts
     code = (
         "covoxel.spatial",
         "covoxel.io",
@@ -109,6 +111,7 @@ class KeepJob(Job):
     """An atlas, whose own label map is its segmentation."""
 
     stage = "fuse"
+    facts = ResultFacts
     code = ("covoxel.io", "covoxel.metrics.volumes", "tasks.results", "tasks.fuse")
 
     label: Artifact

@@ -1,6 +1,7 @@
 """A job: one case of one stage, which knows by content whether it is done, and files its record when it is."""
 
 import errno
+import json
 import logging
 import math
 import re
@@ -15,9 +16,11 @@ from typing import Any, ClassVar, TypeVar
 
 import torch
 
-from covoxel.io.atomic import write_text
+from covoxel.io.atomic import json_text, write_text
 from covoxel.io.sidecar import write_sidecar
 from covoxel.manifest import STATE_FOLDER, Manifest, Record, code_sha256, fingerprint
+from covoxel.memory_errors import is_out_of_memory, memory_sentence
+from tasks.facts import NoFacts, fits
 from tasks.layout import Layout
 
 log = logging.getLogger(__name__)
@@ -52,6 +55,8 @@ class Job(ABC):
 
     stage: ClassVar[str]
     code: ClassVar[tuple[str, ...]]
+    facts: ClassVar[type] = NoFacts
+    """What its record must hold for those who read it (`tasks.facts`)."""
 
     case: str
     output: Path
@@ -85,8 +90,14 @@ class Job(ABC):
         return fingerprint(self.inputs(), self.parameters(), code_sha256(*self.code))
 
     def done(self) -> Record | None:
-        """The record of this work if it is done and its outputs are still what they were."""
-        return Manifest(self.output).fresh(self.stage, self.case, self.fingerprint())
+        """The record of this work if it is done and its outputs are still what they were.
+
+        A record without all that its readers rely on counts as none.
+        """
+        record = Manifest(self.output).fresh(self.stage, self.case, self.fingerprint())
+        if record is None or dict(record.inputs) != dict(self.inputs()) or not fits(record.facts, self.facts):
+            return None
+        return record
 
 
 @dataclass(frozen=True)
@@ -95,6 +106,8 @@ class Made:
 
     outputs: Sequence[Path]
     facts: Mapping[str, Any]
+    gaps: str = ""
+    """Tracebacks of pictures that could not be drawn; they are kept, and the work is done all the same."""
 
 
 def number(value: float) -> float | None:
@@ -109,7 +122,7 @@ def work(function: Callable[[J], Made]) -> Callable[[J], Record]:
     """Turn a function that makes a job's files into one that also files the record, last.
 
     The function runs with one torch thread, so that results do not depend on the number of cores. A traceback of
-    what nobody foresaw goes to `OUTPUT/.covoxel/errors`.
+    what nobody foresaw, or of a picture that could not be drawn, goes to `OUTPUT/.covoxel/errors`.
     """
 
     @wraps(function)
@@ -123,16 +136,15 @@ def work(function: Callable[[J], Made]) -> Callable[[J], Record]:
             seconds = time.perf_counter() - started
             return _file(job, manifest, made, seconds)
         except Exception:
-            _keep_traceback(job)
+            keep_tracebacks(job.output, f"{job.stage}_{job.case}", traceback.format_exc())
             raise
 
     return run
 
 
 def _file(job: Job, manifest: Manifest, made: Made, seconds: float) -> Record:
-    for path in made.outputs:
-        if path.name.endswith((".nii.gz", ".h5")):
-            write_sidecar(path, job.inputs(), dict(job.parameters()), seconds, job.device)
+    images = [path for path in made.outputs if path.name.endswith((".nii.gz", ".h5"))]
+    sidecars = [write_sidecar(path, job.inputs(), dict(job.parameters()), seconds, job.device) for path in images]
     record = Record(
         stage=job.stage,
         case=job.case,
@@ -140,25 +152,28 @@ def _file(job: Job, manifest: Manifest, made: Made, seconds: float) -> Record:
         inputs=dict(job.inputs()),
         settings=dict(job.parameters()),
         code=code_sha256(*job.code),
-        outputs=manifest.hash_outputs(made.outputs),
+        outputs=manifest.hash_outputs(list(dict.fromkeys([*made.outputs, *sidecars]))),
         facts=made.facts,
         seconds=round(seconds, 3),
         device=job.device,
     )
+    if not fits(json.loads(json_text(record.facts)), job.facts):
+        raise TypeError(f"the facts of {job.stage} must have all that {job.facts.__name__} names")
     manifest.write(record)
-    _traceback_path(job).unlink(missing_ok=True)
+    keep_tracebacks(job.output, f"{job.stage}_{job.case}", made.gaps)
     return record
 
 
-def _keep_traceback(job: Job) -> None:
+def keep_tracebacks(output: Path, name: str, text: str) -> None:
+    """Keep tracebacks in `OUTPUT/.covoxel/errors`; without any, those of an earlier run go."""
+    path = output / STATE_FOLDER / "errors" / f"{name}.txt"
     try:
-        write_text(_traceback_path(job), traceback.format_exc())
+        if text:
+            write_text(path, text)
+        else:
+            path.unlink(missing_ok=True)
     except OSError as error:
-        log.debug("no traceback kept for %s: %s", job.case, error)
-
-
-def _traceback_path(job: Job) -> Path:
-    return job.output / STATE_FOLDER / "errors" / f"{job.stage}_{job.case}.txt"
+        log.debug("no traceback kept of %s: %s", name, error)
 
 
 def sentence(error: BaseException, job: Job | None = None) -> str:
@@ -167,10 +182,10 @@ def sentence(error: BaseException, job: Job | None = None) -> str:
         text = f"no room on the disk for {_name(error)}; free some and run again, what is done is kept"
     elif isinstance(error, OSError) and error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
         text = f"{_name(error)} cannot be written or read: {error.strerror}"
+    elif is_out_of_memory(error):
+        text = memory_sentence(error)
     elif isinstance(error, OSError) and error.strerror:
         text = f"{_name(error)}: {error.strerror}"
-    elif isinstance(error, MemoryError | torch.OutOfMemoryError):
-        text = "not enough memory for this case; use fewer workers or a larger spacing_mm"
     elif isinstance(error, ValueError) and str(error):
         text = str(error)
     else:

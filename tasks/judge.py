@@ -16,6 +16,7 @@ from tasks.calibrate import selector_of
 from tasks.candidates import rules_of, voters
 from tasks.correction import correction_of
 from tasks.evidence import CaseFiles, case_files, read_evidence
+from tasks.facts import DiceFacts
 from tasks.job import Artifact, Job, Made, work
 from tasks.learn import learnt_parameters
 from tasks.networks import Networks, all_say, facts_of, hashes_of, judges_of
@@ -48,6 +49,7 @@ class JudgeJob(Job):
     """
 
     stage = "judge"
+    facts = DiceFacts
     code = (
         "covoxel.spatial",
         "covoxel.external.nnunet",

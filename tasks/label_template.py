@@ -14,6 +14,7 @@ from covoxel.longitudinal.intensity import scaled
 from covoxel.preprocessing import normalise
 from covoxel.registration import PairModel, register
 from covoxel.spatial import Image, Transform, resample
+from tasks.facts import LabelTemplateFacts
 from tasks.job import Artifact, Job, Made, work
 from tasks.models import load_model, model_sha256
 from tasks.options import TASK_OPTIONS
@@ -54,6 +55,7 @@ class LabelTemplateJob(Job):
     """
 
     stage = STAGE
+    facts = LabelTemplateFacts
     code = (
         "covoxel.spatial",
         "covoxel.io",

@@ -16,6 +16,7 @@ from covoxel.io.atomic import atomic_path
 from covoxel.training import PairedCase, Trained, TrainingDivergedError, TrainingSettings, paired_case, teacher, train
 from nets.segmentation import SEGMENTATION_NETS
 from tasks.evidence import CaseFiles, case_files, read_evidence
+from tasks.facts import LearnFacts
 from tasks.job import COHORT, Job, Made, number, work
 from tasks.options import TASK_OPTIONS
 from tasks.settings import LearnSettings
@@ -39,6 +40,7 @@ class LearnJob(Job):
     """
 
     stage = "learn"
+    facts = LearnFacts
     code = (
         "covoxel.spatial",
         "covoxel.io",

@@ -27,6 +27,7 @@ from tasks.atlas_steps import (
     placements_of,
     stage_name,
 )
+from tasks.facts import LibraryFacts, UsualFacts
 from tasks.job import COHORT, Artifact, Job, Made, number, work
 from tasks.options import TASK_OPTIONS
 from tasks.study import Study
@@ -50,6 +51,7 @@ class LibraryJob(Job):
     """
 
     stage = STAGE
+    facts = LibraryFacts
     code = (*CODE, "tasks.library")
 
     placements: Mapping[str, Artifact]
@@ -116,6 +118,7 @@ class UsualJob(Job):
     """
 
     stage = USUAL
+    facts = UsualFacts
     code = (*CODE, "tasks.library")
 
     images: Mapping[str, Artifact]

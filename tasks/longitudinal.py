@@ -10,10 +10,12 @@ from prefect import task
 from covoxel.fusion import FUSION_RULES
 from covoxel.io import write_table, write_text
 from covoxel.manifest import Record
-from covoxel.report import LongitudinalReport, StructureChange, Trace, render_longitudinal
+from covoxel.report import Guard, LongitudinalReport, StructureChange, Trace, render_longitudinal
 from tasks.change_tables import METHODS, MODELS, RATES, Tables, tables_of
 from tasks.components import check_component
+from tasks.flags import FOLDS_FLAG_PERCENT, volume_flags
 from tasks.follow import STAGE as FOLLOW
+from tasks.job import keep_tracebacks
 from tasks.options import TASK_OPTIONS
 from tasks.participants import Known, participants_of
 from tasks.study import Study
@@ -25,7 +27,6 @@ from tasks.within import STAGE as WITHIN
 PAGE = "index.html"
 CASES = ["id", "subject", "status", "reason", "likeness", "folded_percent", "displacement_mm", "flags"]
 UNLIKE = 0.5
-FOLDS_FLAG_PERCENT = 0.1
 
 
 def check_longitudinal(study: Study) -> Known:
@@ -46,6 +47,7 @@ def write_longitudinal(study: Study, known: Known) -> None:
     """Write `longitudinal/`: volumes, rates, floor, model and drift as tables, and the page."""
     flag_dates(study)
     _flag_fits(study)
+    _flag_volumes(study)
     tables = tables_of(study, known)
     for name, table in (
         ("volumes", tables.volumes),
@@ -56,7 +58,9 @@ def write_longitudinal(study: Study, known: Known) -> None:
     ):
         write_table(study.layout.longitudinal(f"{name}.tsv"), table)
     write_table(study.layout.longitudinal("cases.tsv"), _cases(study))
-    write_text(study.layout.longitudinal(PAGE), render_longitudinal(_report(study, tables)))
+    guard = Guard()
+    write_text(study.layout.longitudinal(PAGE), render_longitudinal(_report(study, tables), guard))
+    keep_tracebacks(study.call.output, "longitudinal", guard.tracebacks)
 
 
 def _cases(study: Study) -> pd.DataFrame:
@@ -91,6 +95,14 @@ def _flag_fits(study: Study) -> None:
                 study.flag(case, f"lies badly on its subject's template (correlation {fit['likeness'] or 0:.2f})")
             if (fit["folded_percent"] or 0.0) > FOLDS_FLAG_PERCENT:
                 study.flag(case, f"{fit['folded_percent']:.2g} % of voxels fold")
+
+
+def _flag_volumes(study: Study) -> None:
+    """Remark on visits that lack a structure, or have one of a size that no atlas has."""
+    for record in study.records.get(FOLLOW, {}).values():
+        for case, facts in record.facts["visits"].items():
+            for remark in volume_flags(study, facts["volumes_mm3"]):
+                study.flag(case, remark)
 
 
 def _report(study: Study, tables: Tables) -> LongitudinalReport:

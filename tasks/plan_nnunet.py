@@ -8,6 +8,7 @@ from prefect import task
 
 from covoxel.external.nnunet import Profile, plan
 from covoxel.io import write_json
+from tasks.facts import PlanFacts
 from tasks.job import Job, Made, work
 from tasks.nnunet_data import TaughtCase, label_names, make_dataset, taught_cases
 from tasks.nnunet_settings import profile_of
@@ -34,6 +35,7 @@ class PlanJob(Job):
     """
 
     stage = STAGE
+    facts = PlanFacts
     code = ("covoxel.external.nnunet", "tasks.nnunet_data", "tasks.plan_nnunet")
     vital = False
 

@@ -11,7 +11,8 @@ from pydantic import TypeAdapter, ValidationError
 from covoxel.training.registration.recipe import Term
 from tasks.components import check_named
 from tasks.settings import SettingsError
-from tasks.settings_file import read_yaml, unknown_key
+from tasks.settings_file import unknown_key
+from tasks.yaml_file import read_yaml
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 
@@ -24,7 +25,7 @@ def read_mapping(path: Path, source: str) -> dict[str, Any]:
     Raises
     ------
     SettingsError
-        If the file cannot be read, is over 1 MB or no YAML mapping.
+        If the file cannot be read (see `tasks.yaml_file.read_yaml`) or is no YAML mapping.
     """
     data = read_yaml(path, source)
     if not isinstance(data, dict):

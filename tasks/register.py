@@ -19,6 +19,7 @@ from data_catalog.files import sha256_of
 from tasks.atlas_label import label_of
 from tasks.choose import kept_atlases
 from tasks.engine import LABELS, label_map_of
+from tasks.facts import RegisterFacts
 from tasks.job import Artifact, Job, Made, number, work
 from tasks.models import load_model, model_sha256
 from tasks.options import TASK_OPTIONS
@@ -55,6 +56,7 @@ class RegisterJob(Job):
     """
 
     stage = "register"
+    facts = RegisterFacts
     code = (
         "covoxel.spatial",
         "covoxel.io",

@@ -4,7 +4,7 @@ import math
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from prefect import task
 
@@ -18,6 +18,8 @@ from covoxel.report import (
     CalibrationPoint,
     CaseReport,
     CurvePoint,
+    Gap,
+    Guard,
     LearningPoint,
     Report,
     Stage,
@@ -28,14 +30,17 @@ from covoxel.training.registration import Recipe
 from tasks.calibrate import leave_one_out, selector_of
 from tasks.components import option_of
 from tasks.correction import correction_notes, correction_of
-from tasks.job import COHORT
+from tasks.flags import flags_of
+from tasks.job import COHORT, keep_tracebacks
 from tasks.library import library_notes
 from tasks.options import TASK_OPTIONS
 from tasks.recipe import load_recipe
 from tasks.report_joint import joint_case, joint_components, joint_notes, joint_report
 from tasks.settings import FewShotSettings
 from tasks.study import Study
-from tasks.summary import flags_of, status_of, structure_name, template_of, write_tables
+from tasks.summary import status_of, structure_name, template_of, write_tables
+
+T = TypeVar("T")
 
 PACKAGES = ("torch", "numpy", "nibabel", "SimpleITK", "prefect")
 
@@ -44,16 +49,19 @@ PACKAGES = ("torch", "numpy", "nibabel", "SimpleITK", "prefect")
 def write_report(study: Study) -> None:
     """Write the tables and `report/index.html`."""
     write_tables(study)
-    write_text(study.layout.report, render(report_of(study)))
+    guard = Guard()
+    write_text(study.layout.report, render(report_of(study, guard), guard=guard))
+    keep_tracebacks(study.call.output, "report", guard.tracebacks)
     study.reported = True
 
 
-def report_of(study: Study) -> Report:
-    """Everything the page shows."""
+def report_of(study: Study, guard: Guard) -> Report:
+    """Everything the page shows; what cannot be worked out is a gap that `guard` knows, and a note."""
     settings = study.call.settings
     cases = [*study.selected, *(atlas for atlas in study.cohort.atlases if atlas not in study.selected)]
     rows = [_case(study, case.id, case.role) for case in cases if case in study.selected or case.id in study.set_aside]
     rows += [_case(study, rejected.id, "") for rejected in study.cohort.rejected]
+    joint = guard.one("The section on networks", lambda: joint_report(study))
     return Report(
         title=settings.report.title or f"Segmentation of {study.cohort.name}",
         cases=tuple(rows),
@@ -69,12 +77,16 @@ def report_of(study: Study) -> Report:
         settings=_settings(settings),
         versions=_versions(),
         device=study.device,
-        notes=_notes(study),
-        calibration=_calibration(study),
-        atlas_curve=_curve(study),
-        learning=_learning(study),
-        joint=joint_report(study),
+        calibration=_known(guard.many("The calibration", lambda: _calibration(study))),
+        atlas_curve=_known(guard.many("The Dice against the number of atlases", lambda: _curve(study))),
+        learning=_known(guard.many("The learning curve", lambda: _learning(study))),
+        joint=None if isinstance(joint, Gap) else joint,
+        notes=(*_notes(study), *(gap.sentence for gap in guard.gaps)),
     )
+
+
+def _known(parts: tuple[T | Gap, ...]) -> tuple[T, ...]:
+    return tuple(part for part in parts if not isinstance(part, Gap))
 
 
 def _settings(settings: FewShotSettings) -> dict[str, Any]:
@@ -120,7 +132,7 @@ def _case(study: Study, case: str, role: str) -> CaseReport:
         seconds=sum(records[case].seconds for records in study.records.values() if case in records),
         flags=tuple(flags_of(study, case)),
         rows=_structures(study, case, role),
-        figures=_figures(study, case),
+        **_figures(study, case),
         template=template_of(study, case) or "",
         **_fusion(study, case, role),
         **joint_case(study, case, role),
@@ -137,6 +149,7 @@ def _fusion(study: Study, case: str, role: str) -> dict[str, Any]:
     atlases += [AtlasRow(name, rejected=reason) for name, reason in facts["rejected"].items()]
     return {
         "rule": facts["rule"],
+        "rule_reason": facts["reason"],
         "predicted_by_rule": facts["predicted"] if len(facts["predicted"]) > 1 else {},
         "atlases": tuple(sorted(atlases, key=lambda row: row.id)),
     }
@@ -193,11 +206,17 @@ def _structures(study: Study, case: str, role: str) -> tuple[StructureRow, ...]:
     )
 
 
-def _figures(study: Study, case: str) -> dict[str, bytes]:
-    record = study.record("figures", case)
+def _figures(study: Study, case: str) -> dict[str, Any]:
+    """Figures of a case, and sentences in the place of those that could not be drawn or read."""
+    record, guard = study.record("figures", case), Guard()
     if record is None:
         return {}
-    return {name: study.layout.figure(case, name).read_bytes() for name in record.facts["figures"]}
+    paths = {name: study.layout.figure(case, name) for name in record.facts["figures"]}
+    read = {name: guard.one(f"The figure {name}", path.read_bytes) for name, path in paths.items()}
+    return {
+        "figures": {name: data for name, data in read.items() if isinstance(data, bytes)},
+        "gaps": (*record.facts["gaps"], *(gap.sentence for gap in guard.gaps)),
+    }
 
 
 def _stage(study: Study, name: str) -> Stage:

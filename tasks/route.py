@@ -17,6 +17,7 @@ from tasks import settings as of_user
 from tasks.atlas_steps import CODE, core_settings, last_step, note_left_out, placed, placements_of, stage_name
 from tasks.call import NothingDoneError
 from tasks.choose import kept_atlases
+from tasks.facts import RegisterFacts
 from tasks.job import COHORT, Artifact, Job, Made, number, work
 from tasks.library import GROUP, TemplateFiles, group_of_atlases, templates_of, usual_of
 from tasks.models import load_model, model_sha256
@@ -49,6 +50,7 @@ class RouteJob(Job):
     """
 
     stage = "register"
+    facts = RegisterFacts
     code = (*CODE, "tasks.library", "tasks.route")
 
     fixed: Artifact

@@ -12,6 +12,7 @@ from covoxel.io import read_image, read_labels
 from covoxel.metrics import dice
 from covoxel.segmentation.combine import Labelled, combine
 from covoxel.spatial import Image
+from tasks.facts import SegmentFacts
 from tasks.fuse import fused_places
 from tasks.job import Artifact, Job, Made, number, work
 from tasks.networks import Networks, all_say, facts_of, hashes_of, networks_of
@@ -36,6 +37,7 @@ class SegmentJob(Job):
     """
 
     stage = "segment"
+    facts = SegmentFacts
     code = (
         "covoxel.spatial",
         "covoxel.external.nnunet",

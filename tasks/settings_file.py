@@ -9,8 +9,27 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from tasks.settings import ConditionalSettings, FewShotSettings, Route, Segmenter, SettingsError
+from tasks.yaml_file import read_yaml
 
-MAX_FILE_BYTES = 1_000_000
+_MOST_LETTERS = 100
+_EXPECTED = {
+    "int_type": "a whole number",
+    "int_parsing": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "finite_number": "a finite number",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+    "string_type": "text",
+    "list_type": "a list",
+    "tuple_type": "a list",
+    "dict_type": "a mapping of keys",
+    "model_type": "a mapping of keys",
+    "model_attributes_type": "a mapping of keys",
+    "path_type": "a path",
+}
+"""What a value must be, by the kind of error that pydantic finds."""
 
 
 def load_settings(path: Path | None) -> FewShotSettings:
@@ -19,8 +38,8 @@ def load_settings(path: Path | None) -> FewShotSettings:
     Raises
     ------
     SettingsError
-        If the file cannot be read, is over 1 MB, is no YAML mapping, has an unknown key (the nearest known one is
-        named) or a value against its rule.
+        If the file cannot be read (see `tasks.yaml_file.read_yaml`), is no mapping, has an unknown key (the nearest
+        known one is named) or a value against its rule.
     """
     if path is None:
         return FewShotSettings()
@@ -68,7 +87,8 @@ def asked_for(
     """
     for name, value, known in (("route", route, get_args(Route)), ("segmenter", segmenter, get_args(Segmenter))):
         if value is not None and value not in known:
-            raise SettingsError(f"--{name} must be one of {', '.join(known)}, got {value!r}")
+            nearest = get_close_matches(value, known, n=1, cutoff=0.0)[0]
+            raise SettingsError(f"--{name} must be one of {', '.join(known)}, got {value!r}; the nearest is {nearest}")
     fuse: dict[str, Any] = {} if rule in (None, settings.fuse.rule) else {"rule": rule, "options": {}}
     fuse |= {} if correct is None else {"correct": correct}
     changes = {
@@ -105,7 +125,29 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
     path = [str(part) for part in first["loc"]]
     if first["type"] == "extra_forbidden":
         return unknown_key(path[-1], _known_keys(model, path[:-1]), ".".join(path[:-1]))
-    return f"{'.'.join(path)} = {first['input']!r} is wrong: {first['msg'].lower()}"
+    return f"{'.'.join(path)} = {_shortened(first['input'])} is wrong: {_rule(first)}"
+
+
+def _rule(error: Any) -> str:
+    """What a value must be, in words of this project."""
+    kind, context = error["type"], error.get("ctx", {})
+    if kind == "literal_error":
+        return f"it must be one of {str(context['expected']).replace(' or ', ', ')}"
+    if kind in _EXPECTED:
+        return f"it must be {_EXPECTED[kind]}"
+    return str(error["msg"].removeprefix("Value error, ").lower())
+
+
+def _shortened(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _MOST_LETTERS else f"{text[:_MOST_LETTERS]}…"
+
+
+def known_names(name: str, known: Sequence[str]) -> str:
+    """The known names, and the one that is nearest to `name`."""
+    nearest = get_close_matches(name, known, n=1, cutoff=0.0)
+    hint = f"; the nearest is {nearest[0]}" if nearest else ""
+    return f"known: {', '.join(sorted(known)) or 'none'}{hint}"
 
 
 def unknown_key(key: str, known: list[str], section: str = "") -> str:
@@ -134,27 +176,6 @@ def _lines_of(name: str, section: BaseModel, indent: str) -> list[str]:
         value = yaml.safe_dump(item.default, default_flow_style=True).removesuffix("\n...\n").strip()
         lines.append(f"{indent}  {key}: {value}".ljust(34) + f"  # {item.description}")
     return lines
-
-
-def read_yaml(path: Path, name: str) -> Any:
-    """Plain data of a YAML file of 1 MB at most; `name` is what errors call it.
-
-    Raises
-    ------
-    SettingsError
-        If the file cannot be read, is too large or is no YAML.
-    """
-    try:
-        size = path.stat().st_size
-        if size > MAX_FILE_BYTES:
-            raise SettingsError(f"{name}: the file has {size} bytes, at most {MAX_FILE_BYTES} are read")
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SettingsError(f"{name}: the file cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        where = getattr(error, "problem_mark", None)
-        line = f" at line {where.line + 1}" if where is not None else ""
-        raise SettingsError(f"{name}: the file is not valid YAML{line}") from None
 
 
 def _known_keys(model: type[BaseModel], path: list[str]) -> list[str]:

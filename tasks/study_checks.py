@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from covoxel.fusion import FUSION_RULES
-from data_catalog import Case, Cohort
+from data_catalog import Case, Cohort, CohortError
 from nets.segmentation import SEGMENTATION_NETS
 from tasks import joint_facts, models
 from tasks.atlas_checks import check_templates
@@ -21,6 +21,8 @@ from tasks.recipe import check_cases
 from tasks.settings import SELECT, FuseSettings, SettingsError
 from tasks.teaching import check_joint_training, check_training
 from tasks.weights import ModelError
+
+_EXAMPLES = 3
 
 if TYPE_CHECKING:
     from tasks.study import Study
@@ -49,10 +51,17 @@ def check_cohort(cohort: Cohort, cases: Sequence[str] | None) -> None:
     Raises
     ------
     CohortError
-        If there is one; names the nearest known id.
+        If there is one; names the nearest known id, or those that begin so.
     """
+    known = {*(rejected.id for rejected in cohort.rejected), *(case.id for case in cohort.cases)}
     for case in cases or ():
-        if case not in {rejected.id for rejected in cohort.rejected}:
+        begun = sorted(name for name in known if name.startswith(case))
+        if case not in known and len(begun) > 1:
+            raise CohortError(
+                f"there is no case {case!r} in cohort {cohort.name!r}; {len(begun)} cases begin so: "
+                f"{', '.join(begun[:_EXAMPLES])}{' …' if len(begun) > _EXAMPLES else ''}; name each in full"
+            )
+        if case not in known:
             cohort.case(case)
 
 
@@ -113,7 +122,7 @@ def _training(study: "Study") -> list[Case]:
 def _check_rules(fuse: FuseSettings) -> None:
     """Check the fusion rule and its options, or the candidates of `select`."""
     if fuse.rule != SELECT:
-        check_component(FUSION_RULES, fuse.rule, fuse.options, "fuse", "rule")
+        check_component(FUSION_RULES, fuse.rule, fuse.options, "fuse", "rule", also=[SELECT])
         return
     if fuse.options:
         raise SettingsError(f"settings: fuse.options = {fuse.options} is wrong: {SELECT} has no options")

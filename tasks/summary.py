@@ -9,8 +9,9 @@ from covoxel import __version__
 from covoxel.io import write_json, write_table
 from covoxel.manifest import Record
 from covoxel.metrics import summarise
-from data_catalog.schema import unsafe_id
 from tasks import train_joint, train_registration
+from tasks.facts import DecideFacts, DiceFacts, FuseFacts, RegisterFacts, ResultFacts, read_record
+from tasks.flags import flags_of
 from tasks.results import mean_known
 from tasks.study import Study
 from tasks.trainings import job_name
@@ -23,7 +24,6 @@ ROUTE_COLUMNS = ["template"]
 VOLUME_COLUMNS = ["id", "label", "structure", "volume_mm3", "confidence"]
 ATLAS_COLUMNS = ["id", "atlas", "likeness", "agreement", "trust", "left_out"]
 METRIC_COLUMNS = ["id", "label", "structure", "dice"]
-FOLDS_FLAG_PERCENT = 0.1
 PAGE_ROWS = 500
 
 
@@ -159,25 +159,11 @@ def structure_name(study: Study, label: int) -> str:
     return study.cohort.label_names.get(label) or str(label)
 
 
-def flags_of(study: Study, case: str) -> list[str]:
-    """Remarks on a case that a reader should know."""
-    remarks = list(study.flags.get(case, ()))
-    registered, final = study.record("register", case), study.final(case)
-    if registered:
-        worst = max((item["folded_percent"] or 0.0 for item in registered.facts["transforms"].values()), default=0.0)
-        if worst > FOLDS_FLAG_PERCENT:
-            remarks.append(f"{worst:.2g} % of voxels fold")
-    if not study.is_sound(case) and not unsafe_id(case) and study.layout.segmentation(case).is_file():
-        remarks.append("the segmentation in the folder is of an earlier run")
-    if final and not any(final.facts["volumes_mm3"].values()):
-        remarks.append("no structure was found")
-    return remarks
-
-
 def template_of(study: Study, case: str) -> str | None:
     """Number, from 1, of the template through which atlases came onto a case, where there are several."""
     is_earlier = not _covered(study, case)
-    record = study.manifest.read("register", case) if is_earlier else study.record("register", case)
+    manifest = study.manifest
+    record = read_record(manifest, "register", case, RegisterFacts) if is_earlier else study.record("register", case)
     chosen = None if record is None else record.facts.get("template")
     return None if chosen is None else str(chosen)
 
@@ -205,7 +191,9 @@ def _earlier(study: Study) -> dict[str, Record]:
     records = {}
     for case in study.cohort.cases:
         if not _covered(study, case.id) and study.layout.segmentation(case.id).is_file():
-            record = study.manifest.read(study.final_stage(case.id), case.id)
+            stage = study.final_stage(case.id)
+            shape = ResultFacts if case.role == "atlas" else DecideFacts if stage == "decide" else FuseFacts
+            record = read_record(study.manifest, stage, case.id, shape)
             if record is not None:
                 records[case.id] = record
     return records
@@ -251,7 +239,7 @@ def _volume_rows(study: Study, case: str, final: Record | None) -> list[dict[str
             "label": int(label),
             "structure": structure_name(study, int(label)),
             "volume_mm3": volume,
-            "confidence": final.facts["confidence"][label],
+            "confidence": final.facts["confidence"].get(label),
         }
         for label, volume in sorted(final.facts["volumes_mm3"].items(), key=lambda item: int(item[0]))
     ]
@@ -266,7 +254,8 @@ def _atlas_rows(case: str, final: Record | None) -> list[dict[str, Any]]:
 
 
 def _metric_rows(study: Study, case: str, is_earlier: bool) -> list[dict[str, Any]]:
-    record = study.manifest.read("evaluate", case) if is_earlier else study.record("evaluate", case)
+    manifest = study.manifest
+    record = read_record(manifest, "evaluate", case, DiceFacts) if is_earlier else study.record("evaluate", case)
     if record is None:
         return []
     return [

@@ -16,6 +16,7 @@ from covoxel.training.registration import TrainingDivergedError
 from nets.joint.cross_stitch import CrossStitch
 from tasks.align import reference_of, training_ids
 from tasks.atlas_label import label_of
+from tasks.facts import JointTrainingFacts
 from tasks.job import Job, Made, number, work
 from tasks.joint_card import JointCardFacts, joint_card
 from tasks.joint_facts import plain_verdict
@@ -53,6 +54,7 @@ class TrainJointJob(Job):
     """
 
     stage = STAGE
+    facts = JointTrainingFacts
     code: ClassVar[tuple[str, ...]] = (
         "covoxel.spatial",
         "covoxel.io",

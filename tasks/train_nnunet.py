@@ -9,6 +9,7 @@ from prefect import task
 
 from covoxel.external.nnunet import Profile, Weighting, plan, train_fold, write_model
 from covoxel.io import read_labels, write_json
+from tasks.facts import FoldFacts
 from tasks.job import Job, Made, number, work
 from tasks.nnunet_data import NAME, TaughtCase, folds_of, held_out, label_names, make_dataset, taught_cases
 from tasks.nnunet_settings import weighting_of
@@ -47,6 +48,7 @@ class TrainFoldJob(Job):
     """
 
     stage = STAGE
+    facts = FoldFacts
     code = (
         "covoxel.external.nnunet",
         "covoxel.training.averaging",

@@ -22,6 +22,7 @@ from data_catalog.files import sha256_of
 from tasks.align import reference_of, training_ids
 from tasks.atlas_label import label_of
 from tasks.engine import label_map_of
+from tasks.facts import TrainFacts
 from tasks.job import Artifact, Job, Made, number, work
 from tasks.model_card import CardFacts, Run, model_card
 from tasks.models import save_model
@@ -57,6 +58,7 @@ class TrainJob(Job):
     """
 
     stage = STAGE
+    facts = TrainFacts
     code = (
         "covoxel.spatial",
         "covoxel.io",

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from covoxel.io import sha256_file
 from covoxel.io.atomic import atomic_path
+from covoxel.memory_errors import is_out_of_memory
 from tasks.settings_file import explain
 
 MAX_FACTS_BYTES = 20_000_000
@@ -163,7 +164,9 @@ def smallest_side(run: Pass) -> int:
     for power in range(_LARGEST_POWER):
         try:
             run(2**power)
-        except (ValueError, RuntimeError):
+        except (ValueError, RuntimeError) as error:
+            if is_out_of_memory(error):
+                raise
             continue
         return 2**power
     raise ValueError(f"the network must take images of {2 ** (_LARGEST_POWER - 1)} voxels a side, and fails on them")

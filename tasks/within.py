@@ -13,6 +13,7 @@ from covoxel.longitudinal import Series, SeriesSettings, add_visits, build_serie
 from covoxel.manifest import Record, code_sha256
 from covoxel.metrics import folding
 from covoxel.spatial import Image, Transform
+from tasks.facts import WithinFacts, read_record
 from tasks.job import Artifact, Job, Made, number, work
 from tasks.options import TASK_OPTIONS
 from tasks.settings import LongitudinalSettings
@@ -42,6 +43,7 @@ class WithinJob(Job):
     """
 
     stage = STAGE
+    facts = WithinFacts
     code = (
         "covoxel.spatial",
         "covoxel.io",
@@ -113,7 +115,7 @@ def within_jobs(study: Study) -> list[WithinJob]:
 
 def _earlier(study: Study, job: WithinJob) -> Record | None:
     """Record of the template of some of these visits, made alike and still there; None if all is to be done anew."""
-    record = study.manifest.read(STAGE, job.case)
+    record = read_record(study.manifest, STAGE, job.case, WithinFacts)
     if record is None or not job.settings.update or dict(record.settings) != dict(job.parameters()):
         return None
     now, then = job.inputs(), record.inputs

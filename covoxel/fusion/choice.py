@@ -144,15 +144,12 @@ class Selector:
         signs = signs_of(evidence, results, trust=trust)
         predicted = {rule: self.calibration.predict(own, rule) for rule, own in signs.items()}
         favourite = next((rule for rule in self.favourites if rule in results), min(results))
-        best, most = favourite, 0.0
-        for rule in sorted(set(results) & set(self.gains)):
-            gain = self.gains[rule].on(signs[rule], signs[favourite])
-            if favourite == self.favourites[0] and gain > max(most, _WORTH, _CAUTION * self.gains[rule].spread):
-                best, most = rule, gain
-        reason = f"{favourite} is the rule trusted most, and nothing in this case speaks against it."
-        if best != favourite:
-            reason = f"{best} is expected to be better here by {most:.3f} Dice than {favourite}, the rule trusted most."
-        return Selected(best, results[best], predicted, reason)
+        rivals = sorted(set(results) & set(self.gains)) if favourite == self.favourites[0] else []
+        gains = {rule: self.gains[rule].on(signs[rule], signs[favourite]) for rule in rivals}
+        margins = {rule: max(_WORTH, _CAUTION * self.gains[rule].spread) for rule in rivals}
+        better = [rule for rule in rivals if gains[rule] > margins[rule]]
+        best = max(better, key=lambda rule: gains[rule], default=favourite)
+        return Selected(best, results[best], predicted, _reason(favourite, best, gains, margins))
 
     def to_json(self) -> dict[str, Any]:
         """Plain words and numbers, exactly as they are."""
@@ -182,6 +179,22 @@ class Selector:
             gains,
             strict.words("flags", value["flags"]),
         )
+
+
+def _reason(favourite: str, best: str, gains: Mapping[str, float], margins: Mapping[str, float]) -> str:
+    """Why a result is that of `best`, and not of the default rule, or of one that is predicted better."""
+    if best != favourite:
+        return (
+            f"{best} is used in place of the default rule {favourite}: it is expected to be better here by "
+            f"{gains[best]:.3f} Dice, more than the margin of {margins[best]:.3f}."
+        )
+    if not gains:
+        return f"{favourite} is the default rule, and no other can be compared with it."
+    nearest = max(gains, key=lambda rule: gains[rule] - margins[rule])
+    return (
+        f"{favourite}, the default rule, is kept: another rule must be expected to be better by a margin. {nearest} "
+        f"comes nearest to that: {gains[nearest]:+.3f} Dice are expected, and more than {margins[nearest]:.3f} needed."
+    )
 
 
 def _gain_of(value: Any) -> Gain:

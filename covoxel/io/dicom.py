@@ -21,6 +21,7 @@ from covoxel.io.dicom_series import along, direction, series_slices
 from covoxel.io.narrow import LARGEST
 from covoxel.io.raw import ImageError, check_memory, check_voxels
 from covoxel.io.regular import open_regular
+from covoxel.memory_errors import is_out_of_memory
 from covoxel.spatial import Grid, Image
 
 sitk: Any = SimpleITK  # its own annotations are too few for strict checking
@@ -242,7 +243,7 @@ def _decoded(item: Slice, *, exact: bool) -> NDArray[Any]:
             pixels = _from_copy(item, kind)
         return np.asarray(pixels.reshape(item.size[::-1]))
     except (RuntimeError, ValueError) as error:
-        if isinstance(error, ImageError):
+        if isinstance(error, ImageError) or is_out_of_memory(error):
             raise
         reason = str(error).strip().splitlines()[-1].strip()
         raise ImageError(f"{item.file} cannot be decoded, its pixels must be intact: {reason}") from error
@@ -259,6 +260,8 @@ def _read_whole(item: Slice) -> pydicom.Dataset:
         if "PixelData" not in whole:
             raise ImageError("the end of the file is missing")
     except Exception as error:  # pydicom has no common base for what damaged bytes may raise
+        if is_out_of_memory(error):
+            raise
         raise ImageError(f"{item.file} cannot be decoded, its pixels must be intact: {error}") from error
     return whole
 

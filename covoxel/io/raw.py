@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from covoxel.io.regular import open_regular
-from covoxel.memory import available_bytes, gibibytes
+from covoxel.memory import available_bytes, size_words
 
 MAX_VOXELS = 2**31
 SLAB_BYTES = 16 * 2**20
@@ -116,7 +116,7 @@ def check_memory(path: Path, needed: int) -> None:
     """
     free = available_bytes()
     if needed > free:
-        raise ImageError(f"{path} needs about {gibibytes(needed)} of memory to be read, {gibibytes(free)} are free")
+        raise ImageError(f"{path} needs about {size_words(needed)} of memory to be read, {size_words(free)} are free")
 
 
 def check_voxels(path: Path, shape: tuple[int, ...]) -> None:

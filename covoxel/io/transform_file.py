@@ -10,6 +10,8 @@ import SimpleITK
 from scipy.io import whosmat
 from scipy.io.matlab import MatReadError
 
+from covoxel.memory_errors import is_out_of_memory
+
 sitk: Any = SimpleITK  # its own annotations are too few for strict checking
 
 _MAX_GZIP_RATIO = 1040  # deflate cannot shrink further
@@ -34,6 +36,8 @@ def read_itk(path: Path) -> Any:
         with _one_at_a_time:
             itk = sitk.ReadTransform(str(path))
     except _DAMAGE as error:
+        if is_out_of_memory(error):
+            raise
         reason = " ".join(str(error).strip().splitlines()[-1:]).strip()
         raise ValueError(f"{path} must be an intact ITK transform file: {reason}") from error
     if len(kinds) > 1 and not kinds[0].startswith("CompositeTransform"):

@@ -9,6 +9,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from covoxel.memory_errors import is_out_of_memory
+
 log = logging.getLogger(__name__)
 
 _WORKING_BYTES = {"cpu": 2**25, "cuda": 2**34}
@@ -93,7 +95,7 @@ class BoundedNetwork:
             found = self.network(*parts) if self.tile == self.shape else self._in_tiles(*parts)
             return found.to(inputs[0].device, torch.float32)
         except (MemoryError, RuntimeError) as error:
-            if not _is_out_of_memory(error) or self._is_last_resort():
+            if not is_out_of_memory(error) or self._is_last_resort():
                 raise
             return None
 
@@ -174,8 +176,3 @@ def _starts(whole: int, side: int) -> list[int]:
     starts = [round(i * (whole - side) / (count - 1)) for i in range(count)]
     assert all(b - a <= side for a, b in pairwise(starts))
     return starts
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    # The CPU's allocator raises a plain RuntimeError.
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)

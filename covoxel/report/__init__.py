@@ -3,6 +3,7 @@
 from covoxel.report.case import case_figures
 from covoxel.report.change import change_map
 from covoxel.report.fusion_model import AtlasRow, CalibrationPoint, CurvePoint, LearningPoint
+from covoxel.report.gaps import Gap, Guard
 from covoxel.report.html import render
 from covoxel.report.joint_model import JointPoint, JointReport, JudgedRow, VerdictRow
 from covoxel.report.longitudinal import LongitudinalReport, StructureChange, Trace, render_longitudinal
@@ -13,6 +14,8 @@ __all__ = [
     "CalibrationPoint",
     "CaseReport",
     "CurvePoint",
+    "Gap",
+    "Guard",
     "JointPoint",
     "JointReport",
     "JudgedRow",

@@ -1,10 +1,15 @@
 """All figures of one case in one call, from images on any grid."""
 
+from collections.abc import Callable
+from functools import cache, partial
+
 import numpy as np
 import torch
 
 from covoxel.report import figures
 from covoxel.report.canvas import round_length
+from covoxel.report.gaps import Gap, Guard
+from covoxel.report.pictures import CAPTIONS
 from covoxel.report.planes import Array, Frame, Plane, choose_planes
 from covoxel.spatial import Grid, Image, Transform, sample
 
@@ -18,6 +23,7 @@ def case_figures(
     confidence: Image | None = None,
     moved: Image | None = None,
     transform: Transform | None = None,
+    guard: Guard | None = None,
 ) -> dict[str, bytes]:
     """Figures of one case by key, in the order they are shown.
 
@@ -33,6 +39,9 @@ def case_figures(
         A moving image (best the most similar atlas) resampled onto the same grid.
     transform
         The transform that moved it; its grid may be another one. Its displacement is drawn, its affine part is not.
+    guard
+        Learns which figures could not be drawn, and why; they are missing then, and the others are there. None lets
+        the error through.
 
     Returns
     -------
@@ -47,23 +56,36 @@ def case_figures(
     for name, image in (("label_map", label_map), ("confidence", confidence), ("moved", moved)):
         if image is not None and not image.grid.isclose(fixed.grid, tolerance_mm=1e-2):
             raise ValueError(f"{name} must lie on the grid of fixed {fixed.grid.shape}, got {image.grid.shape}")
+    if guard is None:
+        return {key: draw() for key, draw in _drawing(fixed, label_map, confidence, moved, transform).items()}
+    drawing = guard.one("The figures", lambda: _drawing(fixed, label_map, confidence, moved, transform))
+    if isinstance(drawing, Gap):
+        return {}
+    drawn = {key: guard.one(CAPTIONS[key][0], draw) for key, draw in drawing.items()}
+    return {key: picture for key, picture in drawn.items() if not isinstance(picture, Gap)}
+
+
+def _drawing(
+    fixed: Image, label_map: Image | None, confidence: Image | None, moved: Image | None, transform: Transform | None
+) -> dict[str, Callable[[], bytes]]:
+    """What draws each figure, by key."""
     frame = Frame.of(fixed.grid)
     ours = _array(fixed, frame)
     labels = None if label_map is None else _array(label_map, frame)
     planes = choose_planes(ours, labels, frame.spacing_mm)
-    drawn: dict[str, bytes] = {}
+    draw: dict[str, Callable[[], bytes]] = {}
     if labels is not None:
-        drawn["overlay"] = figures.overlay(ours, labels, planes)
+        draw["overlay"] = partial(figures.overlay, ours, labels, planes)
     if moved is not None:
-        drawn["checkerboard"] = figures.checkerboard(ours, _array(moved, frame), planes)
+        draw["checkerboard"] = lambda: figures.checkerboard(ours, _array(moved, frame), planes)
     if confidence is not None:
-        drawn["confidence"] = figures.confidence_map(ours, _array(confidence, frame), planes)
+        draw["confidence"] = lambda: figures.confidence_map(ours, _array(confidence, frame), planes)
     if transform is not None and transform.displacement_mm is not None:
-        slabs = [_slab(transform, frame.grid(fixed.grid), plane) for plane in planes]
+        slabs = cache(lambda: [_slab(transform, frame.grid(fixed.grid), plane) for plane in planes])
         every_mm = round_length(max(max(plane.size_mm) for plane in planes) / LINES)
-        drawn["grid"] = figures.deformation_grid(ours, slabs, planes, every_mm)
-        drawn["jacobian"] = figures.log_jacobian(slabs, planes, labels)
-    return drawn
+        draw["grid"] = lambda: figures.deformation_grid(ours, slabs(), planes, every_mm)
+        draw["jacobian"] = lambda: figures.log_jacobian(slabs(), planes, labels)
+    return draw
 
 
 def _array(image: Image, frame: Frame) -> Array:

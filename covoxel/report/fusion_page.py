@@ -8,6 +8,7 @@ from covoxel.metrics.summary import summarise
 from covoxel.report import text
 from covoxel.report.curves import Checked, Reached, against, curve, ends, errors
 from covoxel.report.fusion_model import CurvePoint, LearningPoint
+from covoxel.report.gaps import Gap, Guard
 from covoxel.report.heatmap import HeatMap, heat_map
 from covoxel.report.model import DONE, Report
 from covoxel.report.plots import Cloud
@@ -46,20 +47,23 @@ class FusionView:
     rules: tuple[RuleRow, ...]
     predicted: bool
     measured: bool
-    heat: HeatMap | None
+    heat: HeatMap | Gap | None
     left_out: tuple[LeftOut, ...]
-    predictions: tuple[Cloud, ...]
-    curves: tuple[Cloud, ...]
+    predictions: tuple[Cloud | Gap, ...]
+    curves: tuple[Cloud | Gap, ...]
     warning: str
 
 
-def fusion_of(report: Report, done: Sequence[CaseView]) -> FusionView | None:
+def fusion_of(report: Report, done: Sequence[CaseView], guard: Guard) -> FusionView | None:
     """The section of a report, from the cases that have a result; None where nothing of it is known."""
     rules = _rules(done)
-    heat = heat_map(done)
+    heat = guard.one("The worth of each atlas", lambda: heat_map(done))
     left_out = tuple(_left_out(done))
-    predictions = tuple(_predictions(report, done))
-    curves = (*_atlas_curve(report.atlas_curve), *_learning(report.learning))
+    predictions = guard.many("A plot of predicted against measured Dice", lambda: _predictions(report, done))
+    curves = (
+        *guard.many("The Dice against the number of atlases", lambda: _atlas_curve(report.atlas_curve)),
+        *guard.many("A learning curve", lambda: _learning(report.learning)),
+    )
     warning = _divergence(report.learning)
     if not (rules or heat or left_out or predictions or curves or warning):
         return None

@@ -135,10 +135,11 @@ def _cell(atlas: AtlasRow | None, field: str, axis: Axis) -> Cell:
 
 def shade(value: float | None, axis: Axis) -> Cell:
     """Shade and words of a value on the range of an axis."""
-    if value is None:
+    if value is None or not text.known(value):
         return Cell(None, text.MISSING)
     unit = (value - axis.low) / (axis.high - axis.low)
-    return Cell(min(int(unit * LEVELS), LEVELS - 1), f"{value:.2f}".replace("0.", ".", 1))
+    level = int(min(max(unit * LEVELS, 0), LEVELS - 1))
+    return Cell(level, f"{value:.2f}".replace("0.", ".", 1))
 
 
 def _density(atlases: int) -> str:

@@ -5,12 +5,13 @@ from functools import lru_cache
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from covoxel.report import text
+from covoxel.report.gaps import Gap, Guard
 from covoxel.report.model import Report
 from covoxel.report.page import page_of
 from covoxel.report.palette import label_colour
 
 
-def render(report: Report, *, figure_budget_bytes: int = 28_000_000) -> str:
+def render(report: Report, *, figure_budget_bytes: int = 28_000_000, guard: Guard | None = None) -> str:
     """HTML of `report`, with nothing outside it: figures are data URIs, there is no script and no network.
 
     Parameters
@@ -19,17 +20,22 @@ def render(report: Report, *, figure_budget_bytes: int = 28_000_000) -> str:
         What to show.
     figure_budget_bytes
         Figures are embedded, worst cases first, until their encoded size reaches this; the page says what it left out.
+    guard
+        Learns what could not be drawn: a plot or picture that fails is a sentence on the page. If the page as a whole
+        fails, it is the table of cases alone.
 
     Returns
     -------
     str
         The page. Equal reports give equal pages. Every text is escaped, and absolute paths are cut to their end.
     """
-    return _template().render(page=page_of(report, figure_budget_bytes))
+    guard = guard or Guard()
+    page = guard.one("The page", lambda: _template("template").render(page=page_of(report, figure_budget_bytes, guard)))
+    return _template("bare").render(report=report, gap=page) if isinstance(page, Gap) else page
 
 
-def _template() -> Template:
-    return environment().get_template("template.html.j2")
+def _template(name: str) -> Template:
+    return environment().get_template(f"{name}.html.j2")
 
 
 @lru_cache
@@ -50,4 +56,5 @@ def environment() -> Environment:
         label_colour=label_colour,
     )
     made.globals.update(count=text.count)
+    made.tests["gap"] = lambda value: isinstance(value, Gap)
     return made

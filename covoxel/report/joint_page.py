@@ -3,10 +3,12 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from covoxel.metrics.summary import summarise
 from covoxel.report import text
 from covoxel.report.curves import Reached, curve, ends
+from covoxel.report.gaps import Gap, Guard
 from covoxel.report.heatmap import Cell, shade
 from covoxel.report.joint_model import Alphas, JointReport, JudgedRow, VerdictRow
 from covoxel.report.model import Report
@@ -46,17 +48,17 @@ class JointView:
     mixed: bool
     candidates: tuple[CandidateRow, ...]
     measured: bool
-    agreement: tuple[Strip, ...]
+    agreement: tuple[Strip | Gap, ...]
     verdicts: tuple[VerdictRow, ...]
     judged_columns: tuple[str, ...]
     judged: tuple[tuple[str, tuple[str, ...]], ...]
-    curves: tuple[Cloud, ...]
-    units: tuple[UnitView, ...]
+    curves: tuple[Cloud | Gap, ...]
+    units: tuple[UnitView | Gap, ...]
     low: str
     high: str
 
 
-def joint_of(report: Report, done: Sequence[CaseView]) -> JointView | None:
+def joint_of(report: Report, done: Sequence[CaseView], guard: Guard) -> JointView | None:
     """The section of a report, from the cases that have a result; None where no joint network had a part in it."""
     kept = [view for view in done if view.case.candidate]
     joint = report.joint or JointReport("")
@@ -68,12 +70,16 @@ def joint_of(report: Report, done: Sequence[CaseView]) -> JointView | None:
         mixed=sum(row.cases > 0 for row in rows) > 1,
         candidates=rows,
         measured=any(view.dice is not None for view in kept),
-        agreement=_agreement(kept),
+        agreement=guard.many("The agreement of networks", lambda: _agreement(kept)),
         verdicts=joint.verdicts,
         judged_columns=tuple(map(candidate_words, _judged_names(joint.judged))),
         judged=_judged(joint.judged),
-        curves=tuple(_curves(joint)),
-        units=tuple(_unit(place, unit, axis) for place, unit in joint.alphas.items() if unit),
+        curves=guard.many("A learning curve", lambda: _curves(joint)),
+        units=tuple(
+            guard.one(f"Stitch unit {place}", partial(_unit, place, unit, axis))
+            for place, unit in joint.alphas.items()
+            if unit
+        ),
         low=f"{axis.low:g}",
         high=f"{axis.high:g}",
     )

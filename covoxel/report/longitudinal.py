@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from jinja2 import Environment
 
 from covoxel.report import text
+from covoxel.report.gaps import Gap, Guard
 from covoxel.report.html import environment
 from covoxel.report.pictures import Picture, pictures_of
 from covoxel.report.plots import Axis, Cloud, Dot, Line, ticks_up
@@ -80,20 +81,26 @@ class LongitudinalReport:
 @dataclass(frozen=True)
 class _Section:
     change: StructureChange
-    cloud: Cloud | None
+    cloud: Cloud | Gap | None
     rates: tuple[tuple[str, ...], ...]
     more: int
 
 
-def render_longitudinal(report: LongitudinalReport) -> str:
-    """HTML of `report`, with nothing outside it; equal reports give equal pages."""
-    sections = tuple(
-        _Section(change, spaghetti(change), change.rates[:ROWS_SHOWN], max(0, len(change.rates) - ROWS_SHOWN))
-        for change in report.structures
-    )
+def render_longitudinal(report: LongitudinalReport, guard: Guard | None = None) -> str:
+    """HTML of `report`, with nothing outside it; equal reports give equal pages.
+
+    What cannot be drawn is a sentence on the page, and `guard` learns of it.
+    """
+    guard = guard or Guard()
+    sections = tuple(_section(change, guard) for change in report.structures)
     page: Environment = environment()
-    maps = tuple((name, picture) for name, data in report.maps.items() for picture in _picture(name, data))
+    maps = tuple((name, picture) for name, data in report.maps.items() for picture in _picture(name, data, guard))
     return page.get_template("longitudinal.html.j2").render(report=report, sections=sections, maps=maps)
+
+
+def _section(change: StructureChange, guard: Guard) -> _Section:
+    cloud = guard.one(f"The plot of {change.name}", lambda: spaghetti(change))
+    return _Section(change, cloud, change.rates[:ROWS_SHOWN], max(0, len(change.rates) - ROWS_SHOWN))
 
 
 def spaghetti(change: StructureChange) -> Cloud | None:
@@ -127,5 +134,5 @@ def _lines(trace: Trace, x_axis: Axis, y_axis: Axis) -> Sequence[Line]:
     return [Line(*a, *b, "joined thin") for a, b in zip(places, places[1:], strict=False)]
 
 
-def _picture(name: str, data: bytes) -> tuple[Picture, ...]:
-    return pictures_of({MAP_KEY: data}, name)
+def _picture(name: str, data: bytes, guard: Guard) -> tuple[Picture | Gap, ...]:
+    return pictures_of({MAP_KEY: data}, name, guard)

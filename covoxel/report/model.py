@@ -80,6 +80,8 @@ class CaseReport:
         Image bytes (PNG, JPEG or WebP) by key, as `case_figures` returns them; an unknown key is its own caption.
     rule
         Fusion rule that made the result; empty where none did.
+    rule_reason
+        Why this rule, in a sentence.
     predicted_by_rule
         Predicted Dice of the result of each candidate rule, 0 to 1.
     atlases
@@ -97,6 +99,8 @@ class CaseReport:
         Disagreement, 0 to 1, of the views of the image that a network saw.
     template
         Which of several templates served the case; empty where there is one or none.
+    gaps
+        Sentences in the place of figures that could not be drawn.
     """
 
     id: str
@@ -112,6 +116,7 @@ class CaseReport:
     rows: tuple[StructureRow, ...] = ()
     figures: Mapping[str, bytes] = field(default_factory=dict)
     rule: str = ""
+    rule_reason: str = ""
     predicted_by_rule: Mapping[str, float] = field(default_factory=dict)
     atlases: tuple[AtlasRow, ...] = ()
     candidate: str = ""
@@ -120,6 +125,7 @@ class CaseReport:
     agreement: float | None = None
     spread: float | None = None
     template: str = ""
+    gaps: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,13 @@
 """What the page says, worked out of a Report: order of the cases, headline numbers, plots."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from covoxel.metrics.summary import Summary, summarise
 from covoxel.report import plots, text
 from covoxel.report.fusion_page import FusionView, fusion_components, fusion_of
+from covoxel.report.gaps import Gap, Guard
 from covoxel.report.joint_page import JointView, joint_components, joint_of
 from covoxel.report.methods import describe
 from covoxel.report.model import Report
@@ -43,47 +45,51 @@ class Page:
     """Everything the template needs."""
 
     report: Report
-    cards: tuple[Card, ...]
+    cards: tuple[Card | Gap, ...]
     problems: tuple[CaseView, ...]
     lowest: tuple[CaseView, ...]
     flagged: tuple[CaseView, ...]
     cases: tuple[CaseView, ...]
-    dice: tuple[Strip, ...]
-    volumes: tuple[Strip, ...]
-    transforms: tuple[Strip, ...]
-    clouds: tuple[Cloud, ...]
-    fusion: FusionView | None
-    joint: JointView | None
-    stages: tuple[StageView, ...]
+    dice: tuple[Strip | Gap, ...]
+    volumes: tuple[Strip | Gap, ...]
+    transforms: tuple[Strip | Gap, ...]
+    clouds: tuple[Cloud | Gap, ...]
+    fusion: FusionView | Gap | None
+    joint: JointView | Gap | None
+    stages: tuple[StageView | Gap, ...]
     methods: str
     references: tuple[Reference, ...]
     settings: tuple[tuple[str, str], ...]
     score_name: str
 
 
-def page_of(report: Report, figure_budget_bytes: int) -> Page:
-    """The page of a report; figures are embedded, worst cases first, within the budget."""
-    cases = views_of(report.cases, figure_budget_bytes)
+def page_of(report: Report, figure_budget_bytes: int, guard: Guard) -> Page:
+    """The page of a report; figures are embedded, worst cases first, within the budget.
+
+    Each plot and section is drawn behind `guard`: one that fails is a gap on the page.
+    """
+    cases = views_of(report.cases, figure_budget_bytes, guard)
     done = [view for view in cases if not view.problem]
     scored = [view for view in done if view.score is not None]
     measured = any(view.dice is not None for view in done)
     found = (*fusion_components(report), *joint_components(report))
     components = (*report.components, *found, *(("dice",) if measured else ()))
-    methods, references = describe(components)
+    described = guard.one("The methods", lambda: describe(components))
+    methods, references = (described.sentence, ()) if isinstance(described, Gap) else described
     return Page(
         report=report,
-        cards=tuple(_cards(report, cases)),
+        cards=guard.many("Headline numbers", lambda: _cards(report, cases)),
         problems=tuple(view for view in cases if view.problem),
         lowest=tuple(scored[:LOWEST]) if len(scored) > LOWEST else (),
         flagged=tuple(view for view in done if view.case.flags),
         cases=cases,
-        dice=_dice(done),
-        volumes=_volumes(done),
-        transforms=_transforms(done),
-        clouds=_clouds(scored),
-        fusion=fusion_of(report, done),
-        joint=joint_of(report, done),
-        stages=_stages(report),
+        dice=guard.many("The Dice of structures", lambda: _dice(done)),
+        volumes=_volumes(done, guard),
+        transforms=_transforms(done, guard),
+        clouds=guard.many("A plot of all cases", lambda: _clouds(scored)),
+        fusion=guard.one("The section on label fusion", lambda: fusion_of(report, done, guard)),
+        joint=guard.one("The section on networks", lambda: joint_of(report, done, guard)),
+        stages=guard.many("The times of stages", lambda: _stages(report)),
         methods=methods,
         references=references,
         settings=tuple(text.flatten(report.settings)),
@@ -135,15 +141,13 @@ def _points(done: Sequence[CaseView], label: int, field: str) -> list[Point]:
     ]
 
 
-def _dice(done: Sequence[CaseView]) -> tuple[Strip, ...]:
+def _dice(done: Sequence[CaseView]) -> Iterable[Strip]:
     rows = {label: _points(done, label, "dice") for label in _structures(done)}
     axis = Axis.around([p.value for points in rows.values() for p in points], most=1.0, least=0.0)
     names = _structures(done)
-    return tuple(
-        strip(names[label], label_colour(label), points, axis, _quality_numbers(points), text.number)
-        for label, points in rows.items()
-        if points
-    )
+    for label, points in rows.items():
+        if points:
+            yield strip(names[label], label_colour(label), points, axis, _quality_numbers(points), text.number)
 
 
 def _quality_numbers(points: Sequence[Point]) -> tuple[tuple[str, str], ...]:
@@ -156,22 +160,25 @@ def _quality_numbers(points: Sequence[Point]) -> tuple[tuple[str, str], ...]:
     )
 
 
-def _volumes(done: Sequence[CaseView]) -> tuple[Strip, ...]:
-    rows = []
-    for label, name in _structures(done).items():
-        points = _points(done, label, "volume_ml")
-        if not points:
-            continue
-        values = [point.value for point in points]
-        summary = summarise(values)
-        written = (("median", summary.median), ("p5", summary.p5), ("p95", summary.p95))
-        numbers = (*((key, text.significant(value)) for key, value in written), ("n", str(summary.n)))
-        axis = Axis.around(values, least=0.0)
-        rows.append(strip(name, label_colour(label), points, axis, numbers, text.significant, median=True))
-    return tuple(rows)
+def _volumes(done: Sequence[CaseView], guard: Guard) -> tuple[Strip | Gap, ...]:
+    points = {label: _points(done, label, "volume_ml") for label in _structures(done)}
+    return tuple(
+        guard.one(f"The volumes of {name}", partial(_volume, name, label, points[label]))
+        for label, name in _structures(done).items()
+        if points[label]
+    )
 
 
-def _transforms(done: Sequence[CaseView]) -> tuple[Strip, ...]:
+def _volume(name: str, label: int, points: Sequence[Point]) -> Strip:
+    values = [point.value for point in points]
+    summary = summarise(values)
+    written = (("median", summary.median), ("p5", summary.p5), ("p95", summary.p95))
+    numbers = (*((key, text.significant(value)) for key, value in written), ("n", str(summary.n)))
+    axis = Axis.around(values, least=0.0)
+    return strip(name, label_colour(label), points, axis, numbers, text.significant, median=True)
+
+
+def _transforms(done: Sequence[CaseView], guard: Guard) -> tuple[Strip | Gap, ...]:
     rows = []
     for name, field, write in (
         ("Folded voxels", "folded_percent", text.percent),
@@ -180,37 +187,40 @@ def _transforms(done: Sequence[CaseView]) -> tuple[Strip, ...]:
         known = [(v, getattr(v.case, field)) for v in done if text.known(getattr(v.case, field))]
         points = [Point(float(value), v.case.id, v.anchor) for v, value in known]
         if points:
-            summary = summarise(point.value for point in points)
-            written = (("mean", summary.mean), ("p95", summary.p95), ("max", summary.maximum))
-            numbers = (*((key, write(value)) for key, value in written), ("n", str(summary.n)))
-            axis = Axis.around([point.value for point in points], least=0.0)
-            unit = " %" if write is text.percent else ""
-            rows.append(strip(name, ACCENT, points, axis, numbers, write, worst_is_high=True, unit=unit))
+            rows.append(guard.one(name, partial(_regularity, name, points, write)))
     return tuple(rows)
 
 
-def _clouds(scored: Sequence[CaseView]) -> tuple[Cloud, ...]:
+def _regularity(name: str, points: Sequence[Point], write: Callable[[float | None], str]) -> Strip:
+    summary = summarise(point.value for point in points)
+    written = (("mean", summary.mean), ("p95", summary.p95), ("max", summary.maximum))
+    numbers = (*((key, write(value)) for key, value in written), ("n", str(summary.n)))
+    axis = Axis.around([point.value for point in points], least=0.0)
+    unit = " %" if write is text.percent else ""
+    return strip(name, ACCENT, points, axis, numbers, write, worst_is_high=True, unit=unit)
+
+
+def _clouds(scored: Sequence[CaseView]) -> Iterable[Cloud]:
     if len(scored) < 3:
-        return ()
+        return
     name = scored[0].score_name
     same = [view.point for view in scored if view.score_name == name]
-    clouds = [plots.ranked(same, f"{name[0].upper()}{name[1:]} of every case, from the worst to the best")]
+    yield plots.ranked(same, f"{name[0].upper()}{name[1:]} of every case, from the worst to the best")
     pairs = [(v.confidence, v.dice, v) for v in scored if v.confidence is not None and v.dice is not None]
     if len(pairs) >= 5:
         points = [(Point(c, v.case.id, v.anchor), Point(d, v.case.id, v.anchor)) for c, d, v in pairs]
         agreement = plots.spearman([(c, d) for c, d, _ in pairs])
         words = f"Spearman {text.number(agreement, 2)}, n\u00a0{len(pairs)}"
-        clouds.append(plots.scatter(points, f"Confidence (across) against measured Dice (up): {words}"))
-    return tuple(clouds)
+        yield plots.scatter(points, f"Confidence (across) against measured Dice (up): {words}")
 
 
 def _stages(report: Report) -> tuple[StageView, ...]:
-    longest = max((stage.seconds for stage in report.stages), default=0.0) or 1.0
+    longest = max((stage.seconds for stage in report.stages if text.known(stage.seconds)), default=0.0) or 1.0
     return tuple(
         StageView(
             stage.name,
             text.duration(stage.seconds),
-            round(100 * stage.seconds / longest, 1),
+            round(100 * (max(stage.seconds, 0.0) / longest), 1) if text.known(stage.seconds) else 0.0,
             ", ".join(f"{n} {word}" for n, word in ((stage.computed, "computed"), (stage.reused, "reused")) if n),
         )
         for stage in report.stages

@@ -4,8 +4,11 @@ import base64
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from PIL import Image, UnidentifiedImageError
+
+from covoxel.report.gaps import Gap, Guard
 
 CAPTIONS = {
     "overlay": ("Segmentation", "Lines run halfway between voxels of different labels."),
@@ -33,17 +36,25 @@ class Picture:
     height: int
 
 
-def pictures_of(figures: Mapping[str, bytes], case: str) -> tuple[Picture, ...]:
-    """Pictures of a case in the order of `CAPTIONS`, then unknown keys; bytes that are no image are left out."""
+def pictures_of(figures: Mapping[str, bytes], case: str, guard: Guard) -> tuple[Picture | Gap, ...]:
+    """Pictures of a case in the order of `CAPTIONS`, then unknown keys; bytes that are no image are gaps."""
     known = [key for key in CAPTIONS if key in figures]
-    pictures = []
-    for key in known + [key for key in figures if key not in CAPTIONS]:
-        title, caption = CAPTIONS.get(key, (key, ""))
-        try:
-            with Image.open(io.BytesIO(figures[key]), formats=tuple(KINDS)) as image:
-                kind, (width, height) = KINDS[str(image.format)], image.size
-        except UnidentifiedImageError:
-            continue
-        source = f"data:image/{kind};base64,{base64.b64encode(figures[key]).decode('ascii')}"
-        pictures.append(Picture(title, caption, f"{title} of case {case}", source, width, height))
-    return tuple(pictures)
+    return tuple(
+        guard.one(f"{_words(key)[0]} of case {case}", partial(_picture, key, figures[key], case))
+        for key in known + [key for key in figures if key not in CAPTIONS]
+    )
+
+
+def _words(key: str) -> tuple[str, str]:
+    return CAPTIONS.get(key, (key, ""))
+
+
+def _picture(key: str, data: bytes, case: str) -> Picture:
+    title, caption = _words(key)
+    try:
+        with Image.open(io.BytesIO(data), formats=tuple(KINDS)) as image:
+            kind, (width, height) = KINDS[str(image.format)], image.size
+    except UnidentifiedImageError:
+        raise ValueError("the bytes are no image") from None
+    source = f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
+    return Picture(title, caption, f"{title} of case {case}", source, width, height)

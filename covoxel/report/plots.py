@@ -9,6 +9,7 @@ import numpy as np
 from covoxel.metrics.summary import summarise
 
 DOTS_AT_MOST = 20_000
+LARGEST = 1e100
 
 
 @dataclass(frozen=True)
@@ -40,20 +41,28 @@ class Axis:
 
     @classmethod
     def around(cls, values: Sequence[float], *, most: float | None = None, least: float | None = None) -> "Axis":
-        """Axis over `values` with two to six round ticks; `least` and `most` are bounds that are never passed."""
-        low, high = (min(values), max(values)) if values else (0.0, 1.0)
+        """Axis over `values` with two to six round ticks; `least` and `most` are bounds that are never passed.
+
+        Values that are not finite are left out; values beyond ±1e100 lie at the end of the axis. Its ends are never
+        the same.
+        """
+        top = LARGEST if most is None else most
+        known = [min(max(value, -LARGEST), top) for value in values if math.isfinite(value)]
+        low, high = (min(known), max(known)) if known else (0.0, 1.0)
         high = high if most is None else most
-        if high - low < 1e-12:
-            low, high = low - (abs(low) * 0.1 or 0.5), high + (0 if most is not None else abs(high) * 0.1 or 0.5)
+        if high - low < max(1e-12, 1e-9 * abs(low)):
+            low, high = low - _reach(low), high + (0 if most is not None else _reach(high))
         step = _round_step((high - low) / 4)
         low = math.floor(low / step + 1e-9) * step
         high = math.ceil(high / step - 1e-9) * step
-        low = low if least is None else max(low, least)
-        return cls(low, high, tuple(float(t) for t in np.round(np.arange(low, high + step / 2, step), 10)))
+        low, high = (low, high) if least is None else (max(low, least), max(high, least))
+        high = high if high > low else low + step
+        return cls(low, high, tuple(float(t) for t in np.round(np.arange(low, high + step / 2, step), _digits(step))))
 
     def at(self, value: float) -> float:
         """Position of `value`, percent of the axis, with room for half a dot at both ends."""
-        return round(1.5 + 97 * (value - self.low) / (self.high - self.low), 2)
+        share = (value - self.low) / (self.high - self.low)
+        return round(1.5 + 97 * min(max(share, 0.0), 1.0), 2)
 
 
 @dataclass(frozen=True)
@@ -191,6 +200,16 @@ def ticks_up(axis: Axis) -> tuple[tuple[float, str], ...]:
 
 def _ranks(values: "np.ndarray[tuple[int, ...], np.dtype[np.float64]]") -> list[float]:
     return [float((values < v).sum() + ((values == v).sum() + 1) / 2) for v in values]
+
+
+def _reach(value: float) -> float:
+    """How far an axis goes beyond a lone value."""
+    return 0.1 * abs(value) if abs(value) > 1e-9 else 0.5
+
+
+def _digits(step: float) -> int:
+    """Decimals that ticks need; ten, unless they lie closer together or far apart."""
+    return min(15, max(10, 2 - math.floor(math.log10(step)))) if step < 1e90 else 0
 
 
 def _round_step(rough: float) -> float:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from covoxel.metrics.summary import summarise
 from covoxel.report import text
 from covoxel.report.fusion_model import AtlasRow
+from covoxel.report.gaps import Gap, Guard
 from covoxel.report.model import DONE, CaseReport
 from covoxel.report.pictures import Picture, pictures_of
 from covoxel.report.plots import Point
@@ -30,7 +31,7 @@ class CaseView:
     score: float | None
     score_name: str
     facts: tuple[tuple[str, str], ...]
-    pictures: tuple[Picture, ...]
+    pictures: tuple[Picture | Gap, ...]
     left_out: bool
 
     @property
@@ -70,14 +71,14 @@ class CaseView:
         return tuple(atlas for atlas in self.case.atlases if atlas.rejected)
 
 
-def views_of(cases: Sequence[CaseReport], budget: int) -> tuple[CaseView, ...]:
+def views_of(cases: Sequence[CaseReport], budget: int, guard: Guard) -> tuple[CaseView, ...]:
     """Cases as they are laid out: those without a result first, then the worst first; figures within the budget."""
     scored = [(case, *_score(case)) for case in cases]
     scored.sort(key=lambda item: (item[0].status == DONE, item[1] is None, item[1] or 0.0, item[0].id))
     views = []
     for i, (case, score, score_name) in enumerate(scored):
-        pictures = pictures_of(case.figures, case.id)
-        cost = sum(len(picture.source) for picture in pictures)
+        pictures = pictures_of(case.figures, case.id, guard)
+        cost = sum(len(picture.source) for picture in pictures if isinstance(picture, Picture))
         left_out = cost > budget
         budget = budget if left_out else budget - cost
         views.append(
@@ -89,7 +90,7 @@ def views_of(cases: Sequence[CaseReport], budget: int) -> tuple[CaseView, ...]:
                 score=score,
                 score_name=score_name,
                 facts=tuple(_facts(case)),
-                pictures=() if left_out else pictures,
+                pictures=(*(() if left_out else pictures), *map(Gap, case.gaps)),
                 left_out=left_out,
             )
         )

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from covoxel.io import atomic_path
+from covoxel.memory_errors import is_out_of_memory
 
 _FORMAT = "covoxel training 1"
 
@@ -37,6 +38,8 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         state = torch.load(path, map_location="cpu", weights_only=True)
         form, about, tensors = state["format"], json.loads(state["about"]), state["tensors"]
     except Exception as error:  # what torch raises for a foreign file is many things
+        if is_out_of_memory(error):
+            raise
         raise ValueError(f"{path} is no checkpoint of a training: {error}") from error
     if form != _FORMAT:
         raise ValueError(f"{path} must be {_FORMAT!r}, got {form!r}")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from covoxel.memory import UNLIMITED, available_bytes, gibibytes
+from covoxel.memory import UNLIMITED, available_bytes, size_words
 
 GIB = 2**30
 
@@ -61,4 +61,8 @@ def test_an_unknown_system_limits_nothing(tmp_path: Path) -> None:
 
 
 def test_bytes_in_words() -> None:
-    assert [gibibytes(12 * GIB), gibibytes(8.1 * GIB), gibibytes(3 * 2**20)] == ["12.0 GiB", "8.1 GiB", "3.0 MiB"]
+    assert [size_words(12 * GIB), size_words(int(8.1 * GIB)), size_words(3 * 2**20)] == [
+        "12.0 GiB",
+        "8.1 GiB",
+        "3.0 MiB",
+    ]

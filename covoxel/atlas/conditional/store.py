@@ -68,7 +68,7 @@ def read_design(path: Path) -> Design:
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
         return design_of(facts)
-    except (OSError, KeyError, TypeError, ValueError) as error:
+    except (OSError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} must hold the covariates of a template: {error}") from error
 
 

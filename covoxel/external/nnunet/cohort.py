@@ -101,7 +101,7 @@ def _is_there(folder: Path, case: PredictionCase, marks: dict[str, str]) -> bool
     try:
         found = json.loads(sidecar_path(label).read_text(encoding="utf-8"))
         return found["inputs"] == marks and label.is_file() and confidence.is_file()
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False
 
 

@@ -46,7 +46,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file; NnunetError if it is none."""
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise NnunetError(f"{path} must be a JSON file of nnU-Net: {error}") from error
     if not isinstance(content, dict):
         raise NnunetError(f"{path} must hold an object, got {type(content).__name__}")

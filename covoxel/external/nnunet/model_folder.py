@@ -15,6 +15,7 @@ from covoxel.external.nnunet.library import require
 from covoxel.external.nnunet.model import FoldModel, TrainedModel
 from covoxel.external.nnunet.planning import Plan
 from covoxel.io import atomic_path, write_json
+from covoxel.memory_errors import is_out_of_memory
 
 _LISTS = ("mean_fg_dice", "ema_fg_dice", "dice_per_class_or_region", "val_losses", "lrs")
 _TIMES = ("epoch_start_timestamps", "epoch_end_timestamps")
@@ -124,6 +125,8 @@ def _read_checkpoint(path: Path) -> dict[str, Any]:
         configuration = str(state["init_args"]["configuration"])
         sound = isinstance(weights, dict) and all(isinstance(value, Tensor) for value in weights.values())
     except Exception as error:  # what torch raises for a foreign file is many things
+        if is_out_of_memory(error):
+            raise
         raise NnunetError(f"{path} is no checkpoint of nnU-Net: {str(error).splitlines()[0]}") from error
     if not sound:
         raise NnunetError(f"{path} must hold the weights of a network")

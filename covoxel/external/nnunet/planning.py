@@ -18,6 +18,7 @@ from covoxel.external.nnunet.memory import at_hand, in_words
 from covoxel.external.nnunet.prepared import is_prepared, labels_in, save_prepared
 from covoxel.external.nnunet.profiles import Profile
 from covoxel.io import ImageError, sha256_image, sha256_json, write_json
+from covoxel.memory_errors import is_out_of_memory
 
 log = logging.getLogger(__name__)
 
@@ -193,7 +194,9 @@ def _prepare(
                 save_prepared(made.folder, case.id, key, found)
             except (NnunetError, ImageError) as error:
                 failed[case.id] = str(error)
-            except MemoryError:
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
                 failed[case.id] = f"{case.id} is too large to be prepared in the {in_words(at_hand())} at hand"
         if progress is not None:
             progress(done, len(cases))

@@ -14,6 +14,7 @@ from covoxel.external.nnunet.memory import at_hand, in_words, prediction_bytes
 from covoxel.external.nnunet.model import TrainedModel
 from covoxel.external.nnunet.precision import precision_on
 from covoxel.external.nnunet.profiles import Precision
+from covoxel.memory_errors import is_out_of_memory
 from covoxel.segmentation import Segmented
 from covoxel.spatial import Grid, Image
 
@@ -130,8 +131,7 @@ class Predictor:
 
     def _explained(self, error: BaseException, grid: Grid) -> BaseException:
         """The error, or one that names the bytes if memory ran out."""
-        short = isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-        if not short:
+        if not is_out_of_memory(error):
             return error
         needs = prediction_bytes(self.model, grid.shape, tuple(grid.spacing_mm.tolist()))
         return MemoryLimitError(

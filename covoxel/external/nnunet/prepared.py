@@ -41,7 +41,7 @@ def is_prepared(folder: Path, case: str, key: str) -> bool:
     """Whether the files of a case are there and were made from what `key` stands for."""
     try:
         return bool(json.loads(_about(folder, case).read_text(encoding="utf-8"))["key"] == key)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False
 
 

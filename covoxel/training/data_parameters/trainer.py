@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from covoxel.memory_errors import is_out_of_memory
 from covoxel.training.augmentation import draw
 from covoxel.training.averaging import follow, kept_after
 from covoxel.training.checkpoint import load_checkpoint, save_checkpoint
@@ -333,6 +334,8 @@ class _Training:
             for name, part in self._parts().items():
                 part.load_state_dict(tensors[name])
         except (KeyError, RuntimeError, ValueError) as error:
+            if is_out_of_memory(error):
+                raise
             raise ValueError(f"{path} is of another training: {error}") from error
         self.done, self.sums, self.curve = about["done"], about["sums"], about["curve"]
 

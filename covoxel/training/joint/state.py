@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from covoxel.memory_errors import is_out_of_memory
 from covoxel.training.checkpoint import load_checkpoint, save_checkpoint
 from covoxel.training.registration.machine import Machine
 from covoxel.training.registration.state import Identity, changed, restore, tensors_of
@@ -78,6 +79,8 @@ def load(path: Path, identity: Identity, provenance: dict[str, Any], machines: M
             restore(machine, tensors["machines"][name])
         state = JointState(**about["state"], **{name: tensors[name] for name in _WEIGHTS})
     except (KeyError, RuntimeError, TypeError, ValueError) as error:
+        if is_out_of_memory(error):
+            raise
         raise ValueError(f"{path} is of another training: {error}") from error
     for note in changed(about, provenance, state.done):
         state.note(note)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from covoxel.losses.base import LABEL_LOSSES
+from covoxel.memory_errors import is_out_of_memory
 from covoxel.spatial import voxel_coordinates
 from covoxel.spatial.smoothing import cell_means
 from covoxel.training.joint.batch import JointPairs
@@ -103,9 +104,9 @@ class JointNetObjective:
     def _asked(self, network: JointNetwork, batch: ShownPairs) -> Said:
         try:
             return ask(network, batch)
-        except torch.OutOfMemoryError:
-            raise
         except (RuntimeError, IndexError) as error:
+            if is_out_of_memory(error):
+                raise
             shape = tuple(batch.pairs.fixed.image.shape[2:])
             raise ValueError(f"the network cannot take images of {shape}, too small perhaps: {error}") from error
 

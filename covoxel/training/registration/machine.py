@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
+from covoxel.memory_errors import is_out_of_memory
 from covoxel.training.averaging import follow, kept_after
 from covoxel.training.registration.objective import Batch, Score, Scored, Sealed
 
@@ -123,8 +124,8 @@ class Machine:
         while True:
             try:
                 return work()
-            except torch.OutOfMemoryError as error:
-                if self.fabric.world_size > 1 or not self._smaller():
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error) or self.fabric.world_size > 1 or not self._smaller():
                     raise
                 _LOG.warning("%s (%s)", self.notes[-1], str(error).partition("\n")[0])
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from covoxel.losses.base import RoundTrip, masked_mean
+from covoxel.memory_errors import is_out_of_memory
 from covoxel.spatial import voxel_coordinates, warp
 from covoxel.spatial.smoothing import cell_means
 from covoxel.training.registration.answer import Answer, Field, RegisteredLike, cells
@@ -48,10 +49,8 @@ class Objective:
         shape = tuple(fixed.shape[2:])
         try:
             answer = Answer.of(network(fixed, moving))
-        except torch.OutOfMemoryError:
-            raise
         except (RuntimeError, IndexError) as error:
-            if self._proven:
+            if self._proven or is_out_of_memory(error):
                 raise
             raise ValueError(f"the network cannot register images of {shape}, too small perhaps: {error}") from error
         got, wanted = tuple(answer.whole.displacement_vox.shape), (fixed.shape[0], len(shape), *shape)

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from covoxel.memory_errors import is_out_of_memory
 from covoxel.training.checkpoint import load_checkpoint, save_checkpoint
 from covoxel.training.registration.machine import Machine
 
@@ -161,6 +162,8 @@ def load(path: Path, identity: Identity, provenance: dict[str, Any], machine: Ma
         restore(machine, tensors)
         state = State(**about["state"], best=tensors["best"])
     except (KeyError, RuntimeError, TypeError, ValueError) as error:
+        if is_out_of_memory(error):
+            raise
         raise ValueError(f"{path} is of another training: {error}") from error
     for note in changed(about, provenance, state.done):
         state.note(note)

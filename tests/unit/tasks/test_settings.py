@@ -7,9 +7,12 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
+from data_catalog import Case, Cohort, CohortError
+from tasks.call import Call
 from tasks.components import check_component
 from tasks.settings import FewShotSettings, SettingsError
-from tasks.settings_file import default_yaml, load_settings
+from tasks.settings_file import asked_for, default_yaml, load_settings
+from tasks.study_checks import check_call, check_cohort
 
 
 @pytest.fixture
@@ -40,12 +43,15 @@ def test_the_printed_defaults_are_the_defaults() -> None:
         ("register: {engin: svf}", "unknown key register.engin; the nearest known key is register.engine"),
         ("regster: {}", "unknown key regster; the nearest known key is register"),
         ("preprocess: {spacing_mm: -1}", "preprocess.spacing_mm = -1 is wrong: input should be greater than 0"),
-        ("preprocess: {bias: 7}", "preprocess.bias = 7 is wrong"),
-        ("fuse: majority", "fuse = 'majority' is wrong"),
+        ("preprocess: {bias: 7}", "preprocess.bias = 7 is wrong: it must be true or false"),
+        ("report: {figures: many}", "report.figures = 'many' is wrong: it must be a whole number"),
+        ("atlases: {by: luck}", "atlases.by = 'luck' is wrong: it must be one of '"),
+        (f"report: {{title: [{'1, ' * 900}]}}", "… is wrong: it must be text"),
+        ("fuse: majority", "fuse = 'majority' is wrong: it must be a mapping of keys"),
         ("- a\n- b", "a mapping of sections is expected, got a list"),
         ("a: [", "the file is not valid YAML at line"),
         ("a: !!python/object/apply:os.getcwd []", "the file is not valid YAML"),
-        ("[" * 5000, "the file is not valid YAML"),
+        ("[" * 5000, "line 1 is nested more than 20 levels deep"),
         ("#" * 1_000_001, "at most 1000000 are read"),
     ],
 )
@@ -94,3 +100,30 @@ def test_an_unknown_component_is_named_with_the_known_ones() -> None:
         SettingsError, match="fuse.rule = 'vote' is wrong: unknown fusion rule 'vote'; known: .*majority"
     ):
         check_component(FUSION_RULES, "vote", {}, "fuse", "rule")
+
+
+@pytest.mark.parametrize(("name", "nearest"), [("selectt", "select"), ("majorty", "majority"), ("stapl", "staple")])
+def test_a_rule_with_a_typo_lists_select_and_the_nearest(tmp_path: Path, name: str, nearest: str) -> None:
+    settings = FewShotSettings.model_validate({"fuse": {"rule": name}})
+    call = Call(cohort=tmp_path / "c", output=tmp_path / "o", settings=settings)
+    with pytest.raises(SettingsError, match=rf"known: .*majority.*select.*staple; the nearest is {nearest}$"):
+        check_call(call)
+
+
+@pytest.mark.parametrize(
+    ("given", "nearest"), [({"route": "templatte"}, "template"), ({"segmenter": "nnunett"}, "nnunet")]
+)
+def test_a_choice_of_the_command_line_with_a_typo_names_the_nearest(given: dict[str, str], nearest: str) -> None:
+    with pytest.raises(SettingsError, match=f"must be one of .*; the nearest is {nearest}$"):
+        asked_for(FewShotSettings(), **given)  # type: ignore[arg-type]
+
+
+def test_the_beginning_of_many_ids_is_not_taken_for_one_of_them() -> None:
+    ids = [f"hippo_{n}" for n in range(5)]
+    cohort = Cohort("set", Path(), tuple(Case(name, Path(name), None, "unlabelled", name) for name in ids))
+    begun = "5 cases begin so: hippo_0, hippo_1, hippo_2 …; name each in full"
+    with pytest.raises(CohortError, match=begun):
+        check_cohort(cohort, ["hippo"])
+    with pytest.raises(CohortError, match="there is no case 'hipo_3' in cohort 'set'; .*hippo_3"):
+        check_cohort(cohort, ["hipo_3"])
+    check_cohort(cohort, ["hippo_3"])

@@ -313,6 +313,15 @@ def test_a_network_that_does_not_say_what_the_recipe_needs_is_refused(
         parts_of(network, how(**changes))
 
 
+def test_memory_that_ends_is_not_taken_for_images_that_are_too_small() -> None:
+    class Hungry(ByHand):
+        def forward(self, *images: Tensor | None) -> Joint:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes.")
+
+    with pytest.raises(RuntimeError, match="you tried to allocate 8 bytes"):
+        parts_of(Hungry(), how())
+
+
 def test_images_that_are_too_small_are_a_value_error() -> None:
     class Small(ByHand):
         def forward(self, *images: Tensor | None) -> Joint:

@@ -1,6 +1,7 @@
 """Machine: less at once when memory ends, and the same gradient; schedule: up, down, and anew for each stage."""
 
 import logging
+import re
 
 import pytest
 import torch
@@ -22,14 +23,15 @@ CASES = shifted_cases((12, 10), 4, labelled=True)
 class Hungry(nn.Module):
     """A network that has memory for a few pairs at once; on some "device" for none."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, error: Exception | None = None) -> None:
         super().__init__()
         self.inner, self.most, self.asked = toy(), most, list[int]()
+        self.error = error or torch.OutOfMemoryError("out of memory")
 
     def forward(self, fixed: Tensor, moving: Tensor) -> Said:
         self.asked.append(fixed.shape[0])
         if fixed.shape[0] > self.most:
-            raise torch.OutOfMemoryError("out of memory")
+            raise self.error
         return self.inner(fixed, moving)  # type: ignore[no-any-return]
 
 
@@ -90,9 +92,24 @@ def test_without_memory_for_one_pair_it_goes_to_the_cpu_and_keeps_its_moments(mo
     assert moments
 
 
-def test_on_the_cpu_the_error_is_not_hidden() -> None:
-    with pytest.raises(torch.OutOfMemoryError):
-        gradient(machine_of(Hungry(0)))
+CPU_ERRORS = [
+    torch.OutOfMemoryError("out of memory"),
+    RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8589934592 bytes."),
+    MemoryError("Unable to allocate 8.00 GiB for an array with shape (1073741824,) and data type float64"),
+]
+
+
+@pytest.mark.parametrize("error", CPU_ERRORS)
+def test_on_the_cpu_the_error_is_not_hidden(error: Exception) -> None:
+    with pytest.raises(type(error), match=re.escape(str(error))):
+        gradient(machine_of(Hungry(0, error)))
+
+
+@pytest.mark.parametrize("error", CPU_ERRORS)
+def test_whatever_error_says_so_fewer_pairs_are_taken_at_once(error: Exception) -> None:
+    machine = machine_of(Hungry(2, error))
+    assert_close(gradient(machine), gradient(machine_of(toy())), atol=1e-7, rtol=1e-4)
+    assert machine.rows == 2
 
 
 def test_judging_fits_too_and_says_the_same() -> None:

@@ -190,6 +190,14 @@ def test_an_unknown_term_is_a_value_error_that_names_the_known() -> None:
             Terms(recipe(**place), (1.0, 1.0))
 
 
+def test_memory_that_ends_is_not_taken_for_images_that_are_too_small() -> None:
+    def hungry(fixed: Tensor, moving: Tensor) -> Said:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes.")
+
+    with pytest.raises(RuntimeError, match="you tried to allocate 8 bytes"):
+        parts_of(recipe(**NONE), hungry, pairs_of())
+
+
 def test_a_network_that_cannot_take_the_images_is_a_value_error() -> None:
     def too_deep(fixed: Tensor, moving: Tensor) -> Said:
         raise RuntimeError("Kernel size can't be greater than actual input size")
