@@ -1,11 +1,20 @@
 """The command line: `python -m flows VERB`."""
 
+from flows import interrupt
+
+if __name__ == "__main__":
+    interrupt.listen()  # from the first moment: what follows takes a while
+
+import contextlib
 import gc
+import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from covoxel.processes import end_children
 from flows.asked import asked_for
 from flows.commands import deploying, run_call, run_demo, run_stage, say, show_status
 from flows.options import (
@@ -30,6 +39,7 @@ from flows.options import (
     Settings,
     Workers,
 )
+from flows.quiet import silence_libraries
 from tasks.recipe_files import joint_recipe_names, recipe_names
 from tasks.settings import JOINT_RECIPE
 from tasks.settings_file import default_yaml
@@ -357,10 +367,26 @@ def deploy(
 
 def main() -> None:
     """Run the command line."""
+    interrupt.listen()
+    silence_libraries()
+    status: str | int | None = 0
     try:
         app(prog_name="python -m flows")
-    finally:
+    except SystemExit as end:
+        status = end.code
+    _exit(status)
+
+
+def _exit(status: str | int | None) -> None:
+    """End the process; where no page of Prefect waits for its last events, without the libraries' farewells."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    if "PREFECT_API_URL" in os.environ or not isinstance(status, int):
         gc.freeze()  # nothing is collected at exit, which takes seconds with torch and Prefect loaded
+        sys.exit(status)
+    end_children()
+    os._exit(status)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from covoxel import __version__
+from flows import interrupt
 from flows.environment import prepare_environment
+from flows.state import StateFolderError
 
 if TYPE_CHECKING:
     from tasks.call import Call
@@ -38,8 +41,15 @@ def complain(text: str) -> None:
     sys.stderr.write(f"{text}\n")
 
 
+def announce(verb: str, **asked: object) -> None:
+    """Write what was asked for, before anything is imported that takes seconds."""
+    parts = [verb, *(f"{name} {value}" for name, value in asked.items() if value is not None)]
+    complain(f"covoxel {__version__}: {', '.join(parts)}")
+
+
 def run_call(verb: str, settings: Path | None, asked: dict[str, Any]) -> int:
     """Run the flow of a verb and return the exit status of the command."""
+    announce(verb, cohort=asked.get("cohort"), output=asked["output"])
     return _guarded(lambda: _run(verb, settings, asked))
 
 
@@ -55,6 +65,7 @@ def run_stage(verb: str, settings: Path | None, asked: dict[str, Any]) -> int:
         kept = {name: getattr(last, name) for name in ("cohort", "atlases", "evaluate", "cases")}
         return _run(verb, settings, kept | asked, last.settings)
 
+    announce(verb, cohort=asked.get("cohort"), output=asked["output"])
     return _guarded(run)
 
 
@@ -75,12 +86,12 @@ def run_demo(output: Path, cases: int, settings: Path | None, device: str, worke
         }
         return _run("demo", settings, asked, demo=parameters)
 
+    announce("demo", output=output)
     return _guarded(run)
 
 
 def show_status(output: Path) -> int:
     """Print the state of each case of a run."""
-    prepare_environment()
 
     def run() -> int:
         from tasks.status import status_lines
@@ -89,15 +100,20 @@ def show_status(output: Path) -> int:
             say(line)
         return DONE
 
+    announce("status", output=output)
     return _guarded(run)
 
 
 def deploying(stop: bool, worker: bool) -> int:
     """Set up, or stop, the Prefect server, its pools, its worker and the deployments."""
-    from flows.deploy import deploy, stop_all
 
-    prepare_environment()
-    return _guarded(lambda: stop_all(say) if stop else deploy(say, with_worker=worker))
+    def run() -> int:
+        from flows.deploy import deploy, stop_all
+
+        return stop_all(say) if stop else deploy(say, with_worker=worker)
+
+    announce("deploy --stop" if stop else "deploy")
+    return _guarded(run)
 
 
 def _run(
@@ -118,7 +134,6 @@ def _run(
         call = Call(settings=settings, **asked)
     except ValidationError as error:
         raise CallError(explain(error, Call)) from None
-    prepare_environment()
     _log_to_stderr()
     with ExitStack() as stack:
         summary = None
@@ -205,24 +220,35 @@ def _tell(summary: "Summary") -> int:
 
 def _guarded(command: Callable[[], int]) -> int:
     """Exit status of a command; what goes wrong becomes one sentence."""
+    try:
+        prepare_environment()
+        return command()
+    except BaseException as error:
+        if interrupt.stopping.is_set() or (interrupt.is_listening() and not isinstance(error, Exception)):
+            interrupt.leave(interrupt.INTERRUPTED)  # what is raised now is but an echo
+        return _explained(error)
+
+
+def _explained(error: BaseException) -> int:
+    """Say in one sentence what went wrong; the exit status."""
     from flows.server import ServerError
     from tasks.call import CallError, NothingDoneError
     from tasks.settings import SettingsError
 
-    try:
-        return command()
-    except (CallError, SettingsError) as error:
+    if isinstance(error, CallError | SettingsError | StateFolderError):
         complain(f"error: {error}")
         return WRONG_CALL
-    except (ServerError, NothingDoneError) as error:
+    if isinstance(error, ServerError | NothingDoneError):
         complain(f"error: {error}")
-    except OSError as error:
+    elif isinstance(error, OSError):
         complain(f"error: {error.filename or 'a file'}: {error.strerror or error}; what is finished is kept")
-    except KeyboardInterrupt:
-        complain("interrupted; run the same call again to go on, what is finished is kept")
-    except Exception as error:
-        complain(traceback.format_exc())
+    elif isinstance(error, KeyboardInterrupt):
+        complain(interrupt.INTERRUPTED)
+    elif isinstance(error, Exception):
+        complain("".join(traceback.format_exception(error)))
         complain(f"error: unexpected {type(error).__name__}: {error}; what is finished is kept")
+    else:
+        raise error
     return OTHER
 
 

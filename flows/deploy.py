@@ -10,8 +10,9 @@ from typing import Any
 import yaml
 
 from flows.daemons import Daemon
-from flows.environment import child_environment, state_folder
+from flows.environment import child_environment
 from flows.server import STARTUP_SECONDS, ServerError, free_port, is_free, is_healthy, wait_for_server
+from flows.state import state_folder
 
 ROOT = Path(__file__).resolve().parents[1]
 PORT = 4200

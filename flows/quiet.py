@@ -1,0 +1,32 @@
+"""Silence of libraries: on the terminal speaks covoxel alone."""
+
+import logging
+import sys
+import threading
+
+log = logging.getLogger(__name__)
+
+ABOVE_ALL = logging.CRITICAL + 1
+
+
+def silence_libraries() -> None:
+    """Keep records, warnings and tracebacks of other packages' threads off the terminal.
+
+    Failures of our own work reach us as exceptions of its tasks. Warnings show if Python is asked for them (`-W`,
+    PYTHONWARNINGS).
+    """
+    root = logging.getLogger()
+    root.setLevel(ABOVE_ALL)
+    root.handlers[:] = [logging.NullHandler()]
+    if not sys.warnoptions:
+        logging.captureWarnings(True)
+    threading.excepthook = _note_thread
+    sys.unraisablehook = _note_object
+
+
+def _note_thread(args: threading.ExceptHookArgs) -> None:
+    log.debug("a thread of a library ended with %r", args.exc_value)
+
+
+def _note_object(args: "sys.UnraisableHookArgs") -> None:
+    log.debug("an object of a library ended with %r", args.exc_value)
