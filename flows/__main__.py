@@ -40,11 +40,13 @@ from flows.options import (
     Workers,
 )
 from flows.quiet import silence_libraries
+from flows.usage import Verbs
 from tasks.recipe_files import joint_recipe_names, recipe_names
 from tasks.settings import JOINT_RECIPE
 from tasks.settings_file import default_yaml
 
 app = typer.Typer(
+    cls=Verbs,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
