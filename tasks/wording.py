@@ -62,7 +62,7 @@ def rule_of(error: Mapping[str, Any]) -> str:
     known = _KINDS.get(kind) or _LIMITS.get(kind)
     if known is None:
         return _first_small(str(error["msg"]).partition(", ")[2] if kind == "value_error" else str(error["msg"]))
-    return f"it must be {known.format_map(error.get('ctx') or {})}"
+    return f"it must be {known.format_map({name: _short(value) for name, value in (error.get('ctx') or {}).items()})}"
 
 
 def listed(names: Sequence[str], last: str = "and") -> str:
@@ -74,6 +74,11 @@ def listed(names: Sequence[str], last: str = "and") -> str:
     'a, b and c'
     """
     return f" {last} ".join([part for part in (", ".join(names[:-1]), names[-1]) if part])
+
+
+def _short(value: Any) -> Any:
+    """A limit as people write it: 0, not 0.0."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _first_small(text: str) -> str:
