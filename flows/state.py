@@ -49,7 +49,8 @@ def home_folder() -> Path | None:
         home = Path.home()
     except (RuntimeError, KeyError):
         return None
-    return home if home.is_absolute() and home.is_dir() else None
+    unnamed = os.environ.get("HOME") == ""  # Python takes the root folder for it
+    return home if home.is_absolute() and home.is_dir() and not unnamed else None
 
 
 def can_write(folder: Path) -> bool:
