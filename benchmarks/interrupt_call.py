@@ -68,7 +68,13 @@ class Call:
         self._arguments, self._state = list(arguments), state
 
     def run(
-        self, output: Path, *, stop_in: str | None = None, after: float = 0.5, by: signal.Signals | str | None = None
+        self,
+        output: Path,
+        *,
+        stop_in: str | None = None,
+        shows: str = "[━╸╺]",
+        after: float = 0.5,
+        by: signal.Signals | str | None = None,
     ) -> Ended:
         """Run it into a folder to its end.
 
@@ -76,8 +82,8 @@ class Call:
         ----------
         output
             Output folder.
-        stop_in
-            Stage in which it is interrupted, `after` seconds after its bar was shown.
+        stop_in, shows, after
+            Stage in which it is interrupted, so many seconds after the line of its bar showed a regular expression.
         by
             Signal that it is sent; None: Ctrl-C at the terminal; "server": its private server is killed.
         """
@@ -87,7 +93,7 @@ class Call:
         while True:
             heard += _read(terminal)
             now = time.monotonic()
-            if stop_in is not None and not seen and re.search(rf"(?m)^{stop_in} +[━╸╺]", _plain(heard)):
+            if stop_in is not None and not seen and re.search(rf"(?m)^{stop_in} .*{shows}", _plain(heard)):
                 seen = now
             if seen and not sent and now - seen > after:
                 _interrupt(pid, terminal, by, mark)
@@ -121,7 +127,7 @@ def _interrupt(pid: int, terminal: int, by: signal.Signals | str | None, mark: s
     elif isinstance(by, signal.Signals):
         os.kill(pid, by)
     else:
-        for server in [each for each in _of_call(mark) if b"prefect.server" in _command(each)]:
+        for server in [each for each in _of_call(mark) if re.search(rb"prefect.server|flows.serve", _command(each))]:
             os.kill(server, signal.SIGKILL)
 
 

@@ -22,6 +22,7 @@ _OF_THE_TERMINAL = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTSTP
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None)
 _SECONDS_TO_END = 2.0
+_PRIVATE = 0o077
 
 _children: list[subprocess.Popen[bytes]] = []
 _keeper = ThreadPoolExecutor(1, "keeper")
@@ -34,6 +35,8 @@ def start(
     *,
     folder: Path | None = None,
     outlives: bool = False,
+    descriptors: Sequence[int] = (),
+    private: bool = False,
 ) -> subprocess.Popen[bytes]:
     """Start a program in a session of its own, without input.
 
@@ -42,7 +45,7 @@ def start(
     command
         The program and its arguments.
     log
-        File that its output is appended to.
+        File that its output is appended to; one that is made is its owner's alone.
     environment
         Its environment; that of this process without it.
     folder
@@ -50,6 +53,10 @@ def start(
     outlives
         Whether it stays when this process ends. Otherwise the kernel kills it then, however this process ended
         (Linux), and `end_children` does so earlier.
+    descriptors
+        Open files that it inherits.
+    private
+        Whether the files that it makes are for their owner alone; otherwise they have the usual modes.
 
     Raises
     ------
@@ -58,7 +65,7 @@ def start(
     """
 
     def born() -> subprocess.Popen[bytes]:
-        with log.open("ab") as output:
+        with open(log, "ab", opener=_open_private) as output:  # noqa: PTH123 (a Path takes no opener)
             return subprocess.Popen(
                 list(command),
                 stdin=subprocess.DEVNULL,
@@ -67,6 +74,8 @@ def start(
                 env=None if environment is None else dict(environment),
                 cwd=folder,
                 start_new_session=True,
+                pass_fds=tuple(descriptors),
+                umask=_PRIVATE if private else -1,
                 preexec_fn=None if outlives or sys.platform != "linux" else _dying_with(os.getpid()),
             )
 
@@ -74,6 +83,10 @@ def start(
     if not outlives:
         _children.append(child)
     return child
+
+
+def _open_private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _in_lasting_thread(act: Callable[[], T]) -> T:

@@ -60,7 +60,7 @@ def _alike(word: str, ids: Sequence[str]) -> list[str]:
     by_lower = {name.lower(): name for name in ids}
     close = get_close_matches(word.lower(), by_lower, n=_NAMED, cutoff=0.5)
     likeness = {name: SequenceMatcher(a=name, b=word.lower()).ratio() for name in close}
-    return [by_lower[name] for name in close if likeness[name] > likeness[close[0]] - 0.02]
+    return sorted(by_lower[name] for name in close if likeness[name] > likeness[close[0]] - 0.02)
 
 
 def _few(ids: Sequence[str]) -> str:

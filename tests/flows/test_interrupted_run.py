@@ -67,10 +67,10 @@ def test_ctrl_c_and_the_death_of_the_server_end_a_training_which_saves_where_it_
     recipe, output = tmp_path / "tiny.yaml", tmp_path / "out"
     recipe.write_text(RECIPE)
     ours = call("train-registration", "--cohort", make_cohort(cases=3), "--recipe", recipe, "--device", "cpu")
-    check_end(ours.run(output, stop_in="train", after=2.0), output, "interrupted; ")
+    check_end(ours.run(output, stop_in="train", shows=" [0-9]+/100000", after=0.5), output, "interrupted; ")
     (checkpoint,) = output.glob("work/training/*.pt")
     first = checkpoint.read_bytes()
-    ended = ours.run(output, stop_in="train", after=2.0, by="server")
+    ended = ours.run(output, stop_in="train", shows=" [0-9]+/100000", after=0.5, by="server")
     check_end(ended, output, "error: the private Prefect server was killed by SIGKILL; run the same call again")
     assert checkpoint.read_bytes() != first
     assert Manifest(output).cases("train") == []

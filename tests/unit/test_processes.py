@@ -96,6 +96,19 @@ def test_a_program_has_a_session_of_its_own_no_input_and_its_output_in_a_file(tm
     assert (tmp_path / "log").read_text() == f"before\nTrue '' {tmp_path} y\n"
 
 
+def test_a_program_inherits_the_files_it_is_given_and_makes_its_own_for_its_owner_alone(tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    code = f"import os; os.write({writer}, b'1'); open('made', 'w')"
+    child = processes.start(
+        [sys.executable, "-c", code], tmp_path / "log", folder=tmp_path, descriptors=[writer], private=True
+    )
+    assert child.wait() == 0, (tmp_path / "log").read_text()
+    assert os.read(reader, 9) == b"1"
+    assert {oct(path.stat().st_mode)[-3:] for path in tmp_path.iterdir()} == {"600"}
+    os.close(reader)
+    os.close(writer)
+
+
 @pytest.mark.parametrize("who", ["main", "thread"])
 def test_a_program_dies_with_the_process_and_not_with_the_thread_that_started_it(tmp_path: Path, who: str) -> None:
     run = script("-c", STARTED, tmp_path / "log", who, "dies")
