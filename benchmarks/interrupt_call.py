@@ -18,7 +18,7 @@ LONGEST_SECONDS = 5400.0
 PATIENCE_SECONDS = 60.0
 MARK = "COVOXEL_INTERRUPTED_CALL"
 _CONTROLS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
-_BAR = re.compile(r"^([a-z][a-z-]*) +[━╸╺]", re.MULTILINE)
+_BAR = re.compile(r"^([a-z][a-z0-9-]*) +[━╸╺]", re.MULTILINE)
 
 
 @dataclass(frozen=True)

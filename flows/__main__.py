@@ -1,20 +1,19 @@
 """The command line: `python -m flows VERB`."""
 
-from flows import interrupt
-
-if __name__ == "__main__":
-    interrupt.listen()  # from the first moment: what follows takes a while
-
-import contextlib
-import gc
-import os
 import sys
+
+from flows import interrupt
+from flows.first_line import write_first_line
+
+if __name__ == "__main__":  # from the first moment: what follows takes a while
+    interrupt.listen()
+    write_first_line(sys.argv[1:])
+
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from covoxel.processes import end_children
 from flows.asked import asked_for
 from flows.commands import deploying, run_call, run_demo, run_stage, say, show_status
 from flows.options import (
@@ -39,7 +38,7 @@ from flows.options import (
     Settings,
     Workers,
 )
-from flows.quiet import silence_libraries
+from flows.quiet import leave_silently, silence_libraries
 from flows.usage import Verbs
 from tasks.recipe_files import joint_recipe_names, recipe_names
 from tasks.settings import JOINT_RECIPE
@@ -376,19 +375,7 @@ def main() -> None:
         app(prog_name="python -m flows")
     except SystemExit as end:
         status = end.code
-    _exit(status)
-
-
-def _exit(status: str | int | None) -> None:
-    """End the process; where no page of Prefect waits for its last events, without the libraries' farewells."""
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):
-            stream.flush()
-    if "PREFECT_API_URL" in os.environ or not isinstance(status, int):
-        gc.freeze()  # nothing is collected at exit, which takes seconds with torch and Prefect loaded
-        sys.exit(status)
-    end_children()
-    os._exit(status)
+    leave_silently(status)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from covoxel import __version__
 from flows import interrupt
 from flows.environment import prepare_environment
 from flows.state import StateFolderError
@@ -41,15 +40,8 @@ def complain(text: str) -> None:
     sys.stderr.write(f"{text}\n")
 
 
-def announce(verb: str, **asked: object) -> None:
-    """Write what was asked for, before anything is imported that takes seconds."""
-    parts = [verb, *(f"{name} {value}" for name, value in asked.items() if value is not None)]
-    complain(f"covoxel {__version__}: {', '.join(parts)}")
-
-
 def run_call(verb: str, settings: Path | None, asked: dict[str, Any]) -> int:
     """Run the flow of a verb and return the exit status of the command."""
-    announce(verb, cohort=asked.get("cohort"), output=asked["output"])
     return _guarded(lambda: _run(verb, settings, asked))
 
 
@@ -65,7 +57,6 @@ def run_stage(verb: str, settings: Path | None, asked: dict[str, Any]) -> int:
         kept = {name: getattr(last, name) for name in ("cohort", "atlases", "evaluate", "cases")}
         return _run(verb, settings, kept | asked, last.settings)
 
-    announce(verb, cohort=asked.get("cohort"), output=asked["output"])
     return _guarded(run)
 
 
@@ -86,7 +77,6 @@ def run_demo(output: Path, cases: int, settings: Path | None, device: str, worke
         }
         return _run("demo", settings, asked, demo=parameters)
 
-    announce("demo", output=output)
     return _guarded(run)
 
 
@@ -100,7 +90,6 @@ def show_status(output: Path) -> int:
             say(line)
         return DONE
 
-    announce("status", output=output)
     return _guarded(run)
 
 
@@ -112,7 +101,6 @@ def deploying(stop: bool, worker: bool) -> int:
 
         return stop_all(say) if stop else deploy(say, with_worker=worker)
 
-    announce("deploy --stop" if stop else "deploy")
     return _guarded(run)
 
 

@@ -51,16 +51,16 @@ def test_at_home_it_is_the_owners_alone_also_where_an_older_version_made_it(
     assert mode(bare / ".local") == 0o755
 
 
-@pytest.mark.parametrize("home", [None, "", "afile", "/proc", "not/absolute", "/nowhere"])
+@pytest.mark.parametrize("home", [None, "", "occupied", "/proc", "not/absolute", "/nowhere"])
 def test_without_a_home_that_can_be_written_it_lies_among_temporary_files(
     bare: Path, monkeypatch: pytest.MonkeyPatch, home: str | None
 ) -> None:
-    (bare / "afile").write_text("x")
+    (bare / "occupied").write_text("x")
     monkeypatch.setattr(pwd, "getpwuid", nobody_knows)
     if home is None:
         monkeypatch.delenv("HOME")
     else:
-        monkeypatch.setenv("HOME", str(bare / "afile") if home == "afile" else home)
+        monkeypatch.setenv("HOME", str(bare / "occupied") if home == "occupied" else home)
     assert state_folder() == fallback(bare)
     assert mode(state_folder()) == mode(state_folder().parent) == 0o700
 
@@ -87,8 +87,8 @@ def test_a_folder_that_somebody_else_made_first_is_not_used(
 def test_a_variable_that_names_what_cannot_be_written_is_named(
     bare: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    (bare / "afile").write_text("x")
-    monkeypatch.setenv(name, str(bare / "afile"))
+    (bare / "occupied").write_text("x")
+    monkeypatch.setenv(name, str(bare / "occupied"))
     with pytest.raises(StateFolderError, match=rf"which comes of {name}: .+; set PREFECT_HOME or"):
         state_folder()
 
