@@ -1,5 +1,6 @@
 """A run at a terminal that is interrupted, or loses its private server: it ends soon, leaves nothing, and goes on."""
 
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -75,3 +76,17 @@ def test_ctrl_c_and_the_death_of_the_server_end_a_training_which_saves_where_it_
     assert checkpoint.read_bytes() != first
     assert Manifest(output).cases("train") == []
     assert not list((output / ".covoxel").glob("errors/*"))
+
+
+def test_the_page_of_a_run_that_is_terminated_shows_it_as_crashed(
+    make_cohort: MakeCohort, prefect_api: str, tmp_path: Path
+) -> None:
+    from prefect.client.orchestration import get_client
+
+    output, arguments = tmp_path / "out", ("few-shot", "--cohort", str(make_cohort(cases=6)), "--atlases", "c1,c2")
+    with get_client(sync_client=True) as client:
+        before = {run.id for run in client.read_flow_runs()}
+        ended = Call(arguments, tmp_path / "state").run(output, stop_in="register", after=0.0, by=signal.SIGTERM)
+        check_end(ended, output, "interrupted; ")
+        states = {run.name: run.state_name for run in client.read_flow_runs() if run.id not in before}
+    assert sorted(states.values()) == ["Completed", "Crashed", "Crashed"]  # preprocess; register and few-shot
