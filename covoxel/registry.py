@@ -1,7 +1,6 @@
 """Registries: a new loss, fusion rule or engine is a new file, and nothing else is edited."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from difflib import get_close_matches
+from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from pkgutil import iter_modules
 from threading import RLock
@@ -59,16 +58,8 @@ class Registry(Mapping[str, T], Generic[T]):
     def __getitem__(self, name: str) -> T:
         self._load()
         if name not in self._items:
-            raise KeyError(self.unknown(name))
+            raise KeyError(f"unknown {self._kind} {name!r}; known: {', '.join(sorted(self._items))}")
         return self._items[name]
-
-    def unknown(self, name: str, also: Sequence[str] = ()) -> str:
-        """Sentence about a name that nothing has; `also` are names that are allowed beside those of components."""
-        self._load()
-        known = sorted([*self._items, *also])
-        close = get_close_matches(name, known, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        return f"unknown {self._kind} {name!r}; known: {', '.join(known)}{hint}"
 
     def __iter__(self) -> Iterator[str]:
         self._load()

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from difflib import SequenceMatcher, get_close_matches
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -13,8 +13,6 @@ import pandera.pandas as pa
 Role = Literal["atlas", "unlabelled", "test"]
 ROLES: tuple[str, ...] = get_args(Role)
 
-_NAMED = 5
-"""Ids that a sentence names at most."""
 MAX_ID_LENGTH = 100
 RESERVED_ENDING = "_confidence"
 IMAGE_SUFFIXES = (".nii.gz", ".nii")
@@ -46,25 +44,14 @@ def unsafe_id(case_id: str) -> str | None:
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """Sentence that names the known ids nearest to `word`, or the first few known ones."""
+    """Sentence that names the known id nearest to `word`, or the first few known ones."""
     ids = list(known)
-    near = [name for name in ids if word and name.lower().startswith(word.lower())] or _alike(word, ids)
-    if not near:
-        return f"known: {_few(ids) or 'none'}."
-    named = " or ".join([part for part in (", ".join(map(repr, near[:-1])), repr(near[-1])) if part])
-    return f"did you mean {named}?" if len(near) <= _NAMED else f"{len(near)} begin with it: {_few(near)}"
-
-
-def _alike(word: str, ids: Sequence[str]) -> list[str]:
-    """Those that are about as near to a word as the nearest."""
     by_lower = {name.lower(): name for name in ids}
-    close = get_close_matches(word.lower(), by_lower, n=_NAMED, cutoff=0.5)
-    likeness = {name: SequenceMatcher(a=name, b=word.lower()).ratio() for name in close}
-    return sorted(by_lower[name] for name in close if likeness[name] > likeness[close[0]] - 0.02)
-
-
-def _few(ids: Sequence[str]) -> str:
-    return ", ".join(ids[:_NAMED]) + (", …" if len(ids) > _NAMED else "")
+    close = get_close_matches(word.lower(), by_lower, n=1, cutoff=0.5)
+    if close:
+        return f"did you mean {by_lower[close[0]]!r}?"
+    few = ", ".join(ids[:5]) + (", …" if len(ids) > 5 else "")
+    return f"known: {few or 'none'}."
 
 
 @dataclass(frozen=True)

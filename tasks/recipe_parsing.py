@@ -12,7 +12,6 @@ from covoxel.training.registration.recipe import Term
 from tasks.components import check_named
 from tasks.settings import SettingsError
 from tasks.settings_file import read_yaml, unknown_key
-from tasks.wording import rule_of
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 
@@ -90,7 +89,7 @@ def _explain(error: ValidationError, kind: type) -> str:
     if first["type"] == "value_error":
         text = first["msg"].removeprefix("Value error, ")
         return f"{where}: {text}" if where else text
-    return f"{where} = {first['input']!r} is wrong: {rule_of(first)}"
+    return f"{where} = {first['input']!r} is wrong: {first['msg'].lower()}"
 
 
 def _known_keys(kind: Any, path: Sequence[str]) -> list[str]:

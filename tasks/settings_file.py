@@ -9,7 +9,6 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from tasks.settings import ConditionalSettings, FewShotSettings, Route, Segmenter, SettingsError
-from tasks.wording import rule_of
 
 MAX_FILE_BYTES = 1_000_000
 
@@ -106,9 +105,7 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
     path = [str(part) for part in first["loc"]]
     if first["type"] == "extra_forbidden":
         return unknown_key(path[-1], _known_keys(model, path[:-1]), ".".join(path[:-1]))
-    if first["type"] == "missing":
-        return f"{'.'.join(path)} is missing"
-    return f"{'.'.join(path)} = {first['input']!r} is wrong: {rule_of(first)}"
+    return f"{'.'.join(path)} = {first['input']!r} is wrong: {first['msg'].lower()}"
 
 
 def unknown_key(key: str, known: list[str], section: str = "") -> str:

@@ -111,10 +111,6 @@ def _training(study: "Study") -> list[Case]:
 
 def _check_rules(fuse: FuseSettings) -> None:
     """Check the fusion rule and its options, or the candidates of `select`."""
-    if fuse.rule not in (SELECT, *FUSION_RULES):
-        raise SettingsError(
-            f"settings: fuse.rule = {fuse.rule!r} is wrong: {FUSION_RULES.unknown(fuse.rule, also=[SELECT])}"
-        )
     if fuse.rule != SELECT:
         check_component(FUSION_RULES, fuse.rule, fuse.options, "fuse", "rule")
         return

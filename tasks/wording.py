@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-_WHOLE, _NUMBER, _TEXT, _LIST = "a whole number", "a number", "a text", "a list"
+_WHOLE, _NUMBER, _TEXT, _LIST = "a whole number", "a number", "text", "a list"
 _KINDS = {
     "int_parsing": _WHOLE,
     "int_type": _WHOLE,
@@ -20,11 +20,11 @@ _KINDS = {
     "tuple_type": _LIST,
     "set_type": _LIST,
     "frozen_set_type": _LIST,
-    "dict_type": "a mapping of keys to values",
-    "mapping_type": "a mapping of keys to values",
-    "model_type": "a mapping of keys to values",
-    "model_attributes_type": "a mapping of keys to values",
-    "dataclass_type": "a mapping of keys to values",
+    "dict_type": "a mapping of keys",
+    "mapping_type": "a mapping of keys",
+    "model_type": "a mapping of keys",
+    "model_attributes_type": "a mapping of keys",
+    "dataclass_type": "a mapping of keys",
     "none_required": "null",
 }
 _LIMITS = {
@@ -33,13 +33,13 @@ _LIMITS = {
     "less_than": "less than {lt}",
     "less_than_equal": "{le} or less",
     "multiple_of": "a multiple of {multiple_of}",
-    "literal_error": "{expected}",
-    "enum": "{expected}",
+    "literal_error": "one of {expected}",
+    "enum": "one of {expected}",
     "too_short": "a list of {min_length} or more",
     "too_long": "a list of {max_length} or fewer",
-    "string_too_short": "a text of {min_length} characters or more",
-    "string_too_long": "a text of {max_length} characters or fewer",
-    "string_pattern_mismatch": "a text of the form {pattern}",
+    "string_too_short": "text of {min_length} characters or more",
+    "string_too_long": "text of {max_length} characters or fewer",
+    "string_pattern_mismatch": "text of the form {pattern}",
 }
 
 
@@ -77,7 +77,9 @@ def listed(names: Sequence[str], last: str = "and") -> str:
 
 
 def _short(value: Any) -> Any:
-    """A limit as people write it: 0, not 0.0."""
+    """A limit as people write it: 0, not 0.0; choices with commas."""
+    if isinstance(value, str):
+        return value.replace(" or ", ", ")
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 

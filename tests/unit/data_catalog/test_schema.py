@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_catalog import Case, Cohort, CohortError, EvaluationLabels, Rejected, ScoringLabelError, open_cohort
-from data_catalog.schema import nearest, unsafe_id
+from data_catalog.schema import unsafe_id
 
 
 def _case(case_id: str, **changes: object) -> Case:
@@ -137,17 +137,3 @@ def test_true_labels_are_reached_through_scoring_alone(cohort_folder: Path, tmp_
         truth.path("e")
     with pytest.raises(CohortError, match="the folder of true labels .* does not exist"):
         EvaluationLabels(tmp_path / "nowhere")
-
-
-@pytest.mark.parametrize(
-    ("word", "sentence"),
-    [
-        ("hippo", "6 begin with it: hippo_1, hippo_2, hippo_3, hippo_4, hippo_5, …"),
-        ("Bra", "did you mean 'brain_a' or 'brain_b'?"),
-        ("brain_x", "did you mean 'brain_a' or 'brain_b'?"),
-        ("cntrl", "did you mean 'control'?"),
-        ("zzz", "known: hippo_1, hippo_2, hippo_3, hippo_4, hippo_5, …."),
-    ],
-)
-def test_all_names_that_are_equally_near_are_named(word: str, sentence: str) -> None:
-    assert nearest(word, [*(f"hippo_{n}" for n in range(1, 7)), "brain_a", "brain_b", "control"]) == sentence

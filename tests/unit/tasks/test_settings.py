@@ -39,7 +39,7 @@ def test_the_printed_defaults_are_the_defaults() -> None:
     [
         ("register: {engin: svf}", "unknown key register.engin; the nearest known key is register.engine"),
         ("regster: {}", "unknown key regster; the nearest known key is register"),
-        ("preprocess: {spacing_mm: -1}", "preprocess.spacing_mm = -1 is wrong: it must be greater than 0"),
+        ("preprocess: {spacing_mm: -1}", "preprocess.spacing_mm = -1 is wrong: input should be greater than 0"),
         ("preprocess: {bias: 7}", "preprocess.bias = 7 is wrong"),
         ("fuse: majority", "fuse = 'majority' is wrong"),
         ("- a\n- b", "a mapping of sections is expected, got a list"),
