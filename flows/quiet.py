@@ -12,8 +12,6 @@ from covoxel.processes import end_children
 
 log = logging.getLogger(__name__)
 
-ABOVE_ALL = logging.CRITICAL + 1
-
 
 def silence_libraries() -> None:
     """Keep records, warnings and tracebacks of other packages' threads off the terminal.
@@ -21,9 +19,7 @@ def silence_libraries() -> None:
     Failures of our own work reach us as exceptions of its tasks. Warnings show if Python is asked for them (`-W`,
     PYTHONWARNINGS).
     """
-    root = logging.getLogger()
-    root.setLevel(ABOVE_ALL)
-    root.handlers[:] = [logging.NullHandler()]
+    logging.getLogger().handlers[:] = [logging.NullHandler()]  # later Prefect sets its own, by `flows.environment`
     if not sys.warnoptions:
         logging.captureWarnings(True)
     threading.excepthook = _note_thread
