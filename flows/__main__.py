@@ -1,6 +1,14 @@
 """The command line: `python -m flows VERB`."""
 
-import gc
+import sys
+
+from flows import interrupt
+from flows.first_line import write_first_line
+
+if __name__ == "__main__":  # from the first moment: what follows takes a while
+    interrupt.listen()
+    write_first_line(sys.argv[1:])
+
 from pathlib import Path
 from typing import Annotated
 
@@ -30,11 +38,14 @@ from flows.options import (
     Settings,
     Workers,
 )
+from flows.quiet import leave_silently, silence_libraries
+from flows.usage import Verbs
 from tasks.recipe_files import joint_recipe_names, recipe_names
 from tasks.settings import JOINT_RECIPE
 from tasks.settings_file import default_yaml
 
 app = typer.Typer(
+    cls=Verbs,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -357,10 +368,14 @@ def deploy(
 
 def main() -> None:
     """Run the command line."""
+    interrupt.listen()
+    silence_libraries()
+    status: str | int | None = 0
     try:
         app(prog_name="python -m flows")
-    finally:
-        gc.freeze()  # nothing is collected at exit, which takes seconds with torch and Prefect loaded
+    except SystemExit as end:
+        status = end.code
+    leave_silently(status)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flows import interrupt
 from flows.environment import prepare_environment
+from flows.state import StateFolderError
 
 if TYPE_CHECKING:
     from tasks.call import Call
@@ -80,7 +82,6 @@ def run_demo(output: Path, cases: int, settings: Path | None, device: str, worke
 
 def show_status(output: Path) -> int:
     """Print the state of each case of a run."""
-    prepare_environment()
 
     def run() -> int:
         from tasks.status import status_lines
@@ -94,10 +95,13 @@ def show_status(output: Path) -> int:
 
 def deploying(stop: bool, worker: bool) -> int:
     """Set up, or stop, the Prefect server, its pools, its worker and the deployments."""
-    from flows.deploy import deploy, stop_all
 
-    prepare_environment()
-    return _guarded(lambda: stop_all(say) if stop else deploy(say, with_worker=worker))
+    def run() -> int:
+        from flows.deploy import deploy, stop_all
+
+        return stop_all(say) if stop else deploy(say, with_worker=worker)
+
+    return _guarded(run)
 
 
 def _run(
@@ -118,7 +122,6 @@ def _run(
         call = Call(settings=settings, **asked)
     except ValidationError as error:
         raise CallError(explain(error, Call)) from None
-    prepare_environment()
     _log_to_stderr()
     with ExitStack() as stack:
         summary = None
@@ -205,24 +208,35 @@ def _tell(summary: "Summary") -> int:
 
 def _guarded(command: Callable[[], int]) -> int:
     """Exit status of a command; what goes wrong becomes one sentence."""
+    try:
+        prepare_environment()
+        return command()
+    except BaseException as error:
+        if interrupt.stopping.is_set() or (interrupt.is_listening() and not isinstance(error, Exception)):
+            interrupt.leave(interrupt.INTERRUPTED)  # what is raised now is but an echo
+        return _explained(error)
+
+
+def _explained(error: BaseException) -> int:
+    """Say in one sentence what went wrong; the exit status."""
     from flows.server import ServerError
     from tasks.call import CallError, NothingDoneError
     from tasks.settings import SettingsError
 
-    try:
-        return command()
-    except (CallError, SettingsError) as error:
+    if isinstance(error, CallError | SettingsError | StateFolderError):
         complain(f"error: {error}")
         return WRONG_CALL
-    except (ServerError, NothingDoneError) as error:
+    if isinstance(error, ServerError | NothingDoneError):
         complain(f"error: {error}")
-    except OSError as error:
+    elif isinstance(error, OSError):
         complain(f"error: {error.filename or 'a file'}: {error.strerror or error}; what is finished is kept")
-    except KeyboardInterrupt:
-        complain("interrupted; run the same call again to go on, what is finished is kept")
-    except Exception as error:
-        complain(traceback.format_exc())
+    elif isinstance(error, KeyboardInterrupt):
+        complain(interrupt.INTERRUPTED)
+    elif isinstance(error, Exception):
+        complain("".join(traceback.format_exception(error)))
         complain(f"error: {_unforeseen(error)}; what is finished is kept")
+    else:
+        raise error
     return OTHER
 
 

@@ -4,10 +4,11 @@ import contextlib
 import json
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from covoxel import processes
 
 STOP_SECONDS = 15.0
 
@@ -40,15 +41,7 @@ class Daemon:
     def start(self, command: Sequence[str], environment: Mapping[str, str], **facts: str) -> None:
         """Start the program in a session of its own, so that it outlives this one."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        with self.log.open("ab") as log:
-            child = subprocess.Popen(
-                list(command),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=dict(environment),
-                start_new_session=True,
-            )
+        child = processes.start(command, self.log, environment, outlives=True)
         known = {"pid": str(child.pid), "birth": _birth(child.pid), **facts}
         self._file.write_text(json.dumps(known))
 

@@ -1,7 +1,6 @@
 """Set-up of Prefect on one machine, safe to repeat: server, work pools, limits, deployments and one worker."""
 
 import os
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -9,9 +8,11 @@ from typing import Any
 
 import yaml
 
+from covoxel import processes
 from flows.daemons import Daemon
-from flows.environment import child_environment, state_folder
+from flows.environment import child_environment
 from flows.server import STARTUP_SECONDS, ServerError, free_port, is_free, is_healthy, wait_for_server
+from flows.state import state_folder
 
 ROOT = Path(__file__).resolve().parents[1]
 PORT = 4200
@@ -30,11 +31,14 @@ def deploy(say: Callable[[str], None], with_worker: bool = True) -> int:
     """
     url = _server(say)
     os.environ["PREFECT_API_URL"] = url
+    say("server: waiting for its answer, up to a minute")
     wait_for_server(url, STARTUP_SECONDS)
+    say(f"work pools: {', '.join(POOLS)}")
     _make_pools()
+    say("deployments: being written, up to a minute")
     _make_deployments(url)
     pruned = _prune()
-    say(f"deployments: {len(_named())} up to date, {pruned} pruned; work pools: {', '.join(POOLS)}")
+    say(f"deployments: {len(_named())} up to date, {pruned} pruned")
     if with_worker:
         _start_worker(url, say)
     say(f"page: {url.removesuffix('/api')}")
@@ -93,17 +97,11 @@ def _make_pools() -> None:
 
 
 def _make_deployments(url: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"],
-        cwd=ROOT,
-        env=child_environment(PREFECT_API_URL=url),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise ServerError(f"prefect deploy failed: {(done.stderr or done.stdout).strip()[-2000:]}")
+    log = state_folder() / "deploy.log"
+    log.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
+    if processes.start(command, log, child_environment(PREFECT_API_URL=url), folder=ROOT).wait():
+        raise ServerError(f"prefect deploy failed: {log.read_text(errors='replace').strip()[-2000:]}")
 
 
 def _named() -> set[tuple[str, str]]:

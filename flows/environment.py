@@ -3,26 +3,53 @@
 import os
 from pathlib import Path
 
+from flows.proxies import go_past_proxies
+from flows.state import can_write, home_folder, state_folder
+
 NO_PAGE = "COVOXEL_NO_PREFECT_PAGE"
 
 _TELEMETRY_OFF = {"DO_NOT_TRACK": "1", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
 _DEFAULTS = {"PREFECT_RESULTS_DEFAULT_SERIALIZER": "json", "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore"}
-_QUIET = {"PREFECT_LOGGING_LEVEL": "CRITICAL", "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL"}
-
-
-def state_folder() -> Path:
-    """Folder of Prefect's state: `$PREFECT_HOME`, else `$XDG_STATE_HOME/covoxel/prefect`."""
-    if "PREFECT_HOME" in os.environ:
-        return Path(os.environ["PREFECT_HOME"]).expanduser()
-    base = os.environ.get("XDG_STATE_HOME")
-    return (Path(base) if base else Path.home() / ".local" / "state") / "covoxel" / "prefect"
+_QUIET = {
+    "PREFECT_LOGGING_LEVEL": "CRITICAL",
+    "PREFECT_LOGGING_ROOT_LEVEL": "CRITICAL",
+    "PREFECT_INTERNAL_LOGGING_LEVEL": "CRITICAL",
+    "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",
+}
+_CACHES = {
+    "XDG_CACHE_HOME": "",
+    "MPLCONFIGDIR": "matplotlib",
+    "TORCHINDUCTOR_CACHE_DIR": "torchinductor",
+    "TRITON_CACHE_DIR": "triton",
+}
+"""Variables by which libraries are given a folder for their caches."""
 
 
 def prepare_environment() -> None:
-    """Set what Prefect reads from the environment; telemetry is always off, the rest only where the user is silent."""
-    os.environ.update(_TELEMETRY_OFF)
-    for name, value in {**_DEFAULTS, **_QUIET, "PREFECT_HOME": str(state_folder())}.items():
+    """Set what Prefect reads from the environment; telemetry is always off, the rest only where the user is silent.
+
+    Raises
+    ------
+    StateFolderError
+        If Prefect's state can be kept nowhere.
+    """
+    state = state_folder()
+    os.environ.update(_TELEMETRY_OFF | {"PREFECT_HOME": str(state)})
+    for name, value in {**_DEFAULTS, **_QUIET}.items():
         os.environ.setdefault(name, value)
+    go_past_proxies(os.environ.get("PREFECT_API_URL"))
+    _do_without_home(state)
+
+
+def _do_without_home(state: Path) -> None:
+    """Let libraries keep their caches in the folder of the state, where they cannot be kept at home."""
+    home = home_folder()
+    if home is not None and can_write(home):
+        return
+    if home is None:
+        os.environ["HOME"] = str(state)
+    for name, folder in _CACHES.items():
+        os.environ.setdefault(name, str(state / "cache" / folder))
 
 
 def child_environment(**extra: str) -> dict[str, str]:

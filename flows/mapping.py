@@ -11,6 +11,8 @@ from prefect import Task
 from prefect.futures import PrefectFuture
 from prefect.utilities.annotations import quote
 
+from flows import interrupt
+from flows.page import remember_run
 from flows.progress import stage_progress, step_progress
 from tasks.job import Job, sentence
 from tasks.study import Study
@@ -49,6 +51,7 @@ def run_stage(
     study.computed[stage] = study.computed.get(stage, 0) + len(todo)  # a stage may come in parts: folds of a training
     if not records and not todo:
         return
+    remember_run()
     with shown(stage, len(records) + len(todo), len(records)) as advance:
         for job, future in _completed(todo, study.workers):
             result = future.result(raise_on_failure=False)
@@ -68,7 +71,7 @@ def run_steps(study: Study, stage: str, task: Task[..., Any], jobs: Callable[...
     with step_progress(stage) as show:
 
         def tell(done: int, total: int, loss: float) -> None:
-            if interrupted.is_set():
+            if interrupted.is_set() or interrupt.stopping.is_set():
                 raise InterruptedError("the run was interrupted")
             show(done, total, loss)
 
@@ -94,9 +97,12 @@ def _completed(todo: Sequence[tuple[Task[..., Any], Job]], workers: int) -> Any:
             while not ended.empty():
                 running -= 1
                 yield ended.get()
+        if getattr(job, "tell", None) is not None:
+            interrupt.saving.add(id(job))
         future: Any = task.submit(quote(job))
 
         def at_end(future: PrefectFuture[Any], job: Job = job) -> None:
+            interrupt.saving.discard(id(job))
             ended.put((job, future))
             slots.release()
 

@@ -16,11 +16,36 @@ from prefect.artifacts import (
 )
 from prefect.runtime import flow_run
 
+from flows import interrupt
 from flows.environment import has_page
 
 log = logging.getLogger(__name__)
 
 SECONDS_BETWEEN_UPDATES = 2.0
+
+
+_last_run: list[UUID] = []
+"""The flow run whose stage began last."""
+
+
+def remember_run() -> None:
+    """Note which flow run the page shows as crashed, with those around it, if this process is interrupted."""
+    if has_page() and interrupt.is_listening():
+        _last_run[:] = [UUID(flow_run.id)]
+        if _mark_interrupted not in interrupt.before_waiting:
+            interrupt.before_waiting.append(_mark_interrupted)
+
+
+def _mark_interrupted() -> None:
+    from prefect.client.orchestration import get_client
+    from prefect.states import Crashed
+
+    run: UUID | None = _last_run[0]
+    with get_client(sync_client=True) as client:
+        while run is not None:
+            client.set_flow_run_state(run, Crashed(message="interrupted"), force=True)
+            around = client.read_flow_run(run).parent_task_run_id
+            run = None if around is None else client.read_task_run(around).flow_run_id
 
 
 @contextmanager

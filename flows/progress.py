@@ -16,6 +16,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from flows import interrupt
 from flows.page import page_progress, page_steps
 
 log = logging.getLogger(__name__)
@@ -47,9 +48,20 @@ def _bar(console: Console, stage: str, total: int, reused: int) -> Iterator[Call
         TimeElapsedColumn(),
         TextColumn("{task.fields[case]}"),
     ]
-    with Progress(*columns, console=console) as progress:
+    with _shown(Progress(*columns, console=console)) as progress:
         bar = progress.add_task(stage, total=total, completed=reused, case="")
         yield lambda case: progress.update(bar, advance=1, case=case)
+
+
+@contextmanager
+def _shown(progress: Progress) -> Iterator[Progress]:
+    """A bar that an interrupted run takes off before its last line, and gives the cursor back."""
+    interrupt.before_last_line.append(progress.stop)
+    try:
+        with progress:
+            yield progress
+    finally:
+        interrupt.before_last_line.remove(progress.stop)
 
 
 @contextmanager
@@ -91,7 +103,7 @@ def _step_bar(console: Console, stage: str) -> Iterator[Callable[[int, int, floa
         TimeRemainingColumn(),
         TextColumn("{task.fields[loss]}"),
     ]
-    with Progress(*columns, console=console) as progress:
+    with _shown(Progress(*columns, console=console)) as progress:
         bar = progress.add_task(stage, total=None, loss="")
         yield lambda done, total, loss: progress.update(bar, completed=done, total=total, loss=f"loss {loss:.4g}")
 

@@ -1,12 +1,11 @@
 """A private Prefect server for one run without a server: loopback, silent, and it dies with this process."""
 
 import contextlib
-import ctypes
 import os
-import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -16,12 +15,15 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from flows.environment import NO_PAGE, state_folder
+from covoxel import processes
+from flows import interrupt
+from flows.environment import NO_PAGE
+from flows.proxies import opener_for
+from flows.state import state_folder
 
 STARTUP_SECONDS = 180.0
 NAMED_SECONDS = 10.0
 _COMMAND = [sys.executable, "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app"]
-_PR_SET_PDEATHSIG = 1
 
 
 class ServerError(RuntimeError):
@@ -33,7 +35,7 @@ def prefect_server() -> Iterator[Callable[[], None]]:
     """Use the server of `PREFECT_API_URL`, or else a private one that ends with the block.
 
     The server is started at once, so that other work goes on meanwhile; call what the block is given to wait until it
-    answers, which raises `ServerError` if it does not.
+    answers, which raises `ServerError` if it does not. When the private server dies in the block, the process ends.
     """
     named = os.environ.get("PREFECT_API_URL")
     if named:
@@ -43,16 +45,30 @@ def prefect_server() -> Iterator[Callable[[], None]]:
     url = f"http://127.0.0.1:{port}/api"
     slot = _free_slot()
     child = _start(port, slot)
+    over = threading.Event()
     ours = {"PREFECT_API_URL": url, NO_PAGE: "1", "PREFECT_LOGGING_TO_API_ENABLED": "false"}
     os.environ.update(ours)
+
+    def ready() -> None:
+        wait_for_server(url, STARTUP_SECONDS, child)
+        threading.Thread(target=_leave_without, args=(child, over), daemon=True).start()
+
     try:
-        yield lambda: wait_for_server(url, STARTUP_SECONDS, child)
+        yield ready
     finally:
-        child.kill()
-        child.wait()
+        over.set()
+        processes.end(child)
         slot.release()
         for name in ours:
             os.environ.pop(name, None)
+
+
+def _leave_without(child: subprocess.Popen[bytes], over: threading.Event) -> None:
+    """End this process when the server dies before its time: Prefect would ask it again for minutes."""
+    status = child.wait()
+    if not over.is_set() and interrupt.is_listening():
+        ended = processes.how_it_ended(status)
+        interrupt.leave(f"error: the private Prefect server {ended}; {interrupt.GO_ON}")
 
 
 def wait_for_server(url: str, seconds: float, child: subprocess.Popen[bytes] | None = None) -> None:
@@ -66,7 +82,8 @@ def wait_for_server(url: str, seconds: float, child: subprocess.Popen[bytes] | N
     end = time.monotonic() + seconds
     while not is_healthy(url):
         if child is not None and child.poll() is not None:
-            raise ServerError(f"the private Prefect server ended with status {child.returncode}; see {state_folder()}")
+            ended = processes.how_it_ended(child.returncode)
+            raise ServerError(f"the private Prefect server {ended}; its log is in {state_folder()}")
         if time.monotonic() > end:
             raise ServerError(f"no Prefect server answers at PREFECT_API_URL={url}; start it or unset the variable")
         time.sleep(0.1)
@@ -75,7 +92,8 @@ def wait_for_server(url: str, seconds: float, child: subprocess.Popen[bytes] | N
 def is_healthy(api_url: str) -> bool:
     """Whether a Prefect server answers at an API address."""
     try:
-        with urllib.request.urlopen(f"{api_url.rstrip('/')}/health", timeout=5) as answer:
+        question = urllib.request.Request(f"{api_url.rstrip('/')}/health")
+        with opener_for(api_url).open(question, timeout=5) as answer:
             return bool(answer.status == 200)
     except (OSError, urllib.error.URLError, ValueError):
         return False
@@ -99,8 +117,8 @@ def _free_slot() -> FileLock:
 
     A database stays for later runs, as it takes longer to make than to open. The lock of a run that was killed is free.
     """
-    state_folder().mkdir(parents=True, exist_ok=True)
-    return next(filter(_takes, (FileLock(state_folder() / f"private-{number}.lock") for number in count(1))))
+    folder = state_folder()
+    return next(filter(_takes, (FileLock(folder / f"private-{number}.lock") for number in count(1))))
 
 
 def _takes(lock: FileLock) -> bool:
@@ -118,16 +136,6 @@ def _start(port: int, slot: FileLock) -> subprocess.Popen[bytes]:
     environment = {**os.environ, "PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1"}
     environment["PREFECT__SERVER_FINAL"] = "1"
     environment["PREFECT_API_DATABASE_CONNECTION_URL"] = f"sqlite+aiosqlite:///{database}"
-    with database.with_suffix(".log").open("wb") as log:
-        return subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env=environment,
-            preexec_fn=_die_with_parent if sys.platform == "linux" else None,
-        )
-
-
-def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+    log = database.with_suffix(".log")
+    log.unlink(missing_ok=True)
+    return processes.start(command, log, environment)

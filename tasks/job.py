@@ -135,6 +135,8 @@ def work(function: Callable[[J], Made]) -> Callable[[J], Record]:
             made = function(job)
             seconds = time.perf_counter() - started
             return _file(job, manifest, made, seconds)
+        except InterruptedError:  # by whoever asked for it: nothing went wrong
+            raise
         except Exception:
             keep_tracebacks(job.output, f"{job.stage}_{job.case}", traceback.format_exc())
             raise

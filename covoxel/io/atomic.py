@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import secrets
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ _PREFIX = ".tmp-"
 _ORPHAN_SECONDS = 86400.0
 _cleaned: set[Path] = set()
 _cleaned_lock = threading.Lock()
+_unfinished: set[Path] = set()
 
 
 @contextlib.contextmanager
@@ -50,15 +52,39 @@ def atomic_path(path: Path) -> Iterator[Path]:
     with _named_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_stale(path.parent)
-        temporary = path.parent / f"{_PREFIX}{_place()}-{os.getpid()}-{secrets.token_hex(4)}{_suffixes(path)}"
+        temporary = _temporary_in(path.parent, _suffixes(path))
         try:
             yield temporary
             if not temporary.exists():
                 raise FileNotFoundError(errno.ENOENT, "nothing was written for", str(path))
             temporary.replace(path)
         finally:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
+            _discard(temporary)
+
+
+@contextlib.contextmanager
+def temporary_folder(parent: Path) -> Iterator[Path]:
+    """Give a new folder in `parent`, which is made if missing; the folder is removed when the block ends.
+
+    Raises
+    ------
+    OSError
+        If no folder can be made.
+    """
+    parent.mkdir(parents=True, exist_ok=True)
+    _remove_stale(parent)
+    folder = _temporary_in(parent)
+    try:
+        folder.mkdir()
+        yield folder
+    finally:
+        _discard(folder)
+
+
+def discard_unfinished() -> None:
+    """Remove all that is being written, for a process that ends with its writers at work."""
+    for temporary in list(_unfinished):
+        _discard(temporary)
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -108,6 +134,25 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} is not one")
 
 
+def _temporary_in(folder: Path, suffixes: str = "") -> Path:
+    temporary = folder / f"{_PREFIX}{_place()}-{os.getpid()}-{secrets.token_hex(4)}{suffixes}"
+    _unfinished.add(temporary)
+    return temporary
+
+
+def _discard(temporary: Path) -> None:
+    with contextlib.suppress(OSError):
+        _remove(temporary)
+    _unfinished.discard(temporary)
+
+
+def _remove(temporary: Path) -> None:
+    if temporary.is_dir():
+        shutil.rmtree(temporary)
+    else:
+        temporary.unlink(missing_ok=True)
+
+
 def _suffixes(path: Path) -> str:
     """`.nii.gz` of `a.1.nii.gz`, `.h5` of `a.b.h5`."""
     compressed = path.suffix.lower() in {".gz", ".bz2", ".zst"}
@@ -146,7 +191,7 @@ def _remove_stale(folder: Path) -> None:
     for leftover in folder.glob(f"{_PREFIX}*"):
         with contextlib.suppress(OSError, ValueError):
             if _is_stale(leftover):
-                leftover.unlink()
+                _remove(leftover)
 
 
 def _is_stale(leftover: Path) -> bool:

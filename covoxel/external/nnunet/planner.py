@@ -1,7 +1,6 @@
 """nnU-Net's fingerprint and planner, run in this process on what is given to them, and plans of other sizes."""
 
 import json
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 from covoxel.external.nnunet.errors import NnunetError
 from covoxel.external.nnunet.library import kept_apart, managers
 from covoxel.external.nnunet.profiles import Profile
+from covoxel.io.atomic import temporary_folder
 
 Facts = dict[str, Any]
 
@@ -79,9 +79,8 @@ def plans_of(
     name: str, dataset_json: Mapping[str, Any], fingerprint: Mapping[str, Any], profile: Profile, scratch: Path
 ) -> dict[str, Any]:
     """nnU-Net's plans by the planner of the profile; nothing stays in `scratch`."""
-    scratch.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=scratch) as folder, kept_apart(Path(folder)):
-        raw, prepared = Path(folder) / "nnUNet_raw" / name, Path(folder) / "nnUNet_preprocessed" / name
+    with temporary_folder(scratch) as folder, kept_apart(folder):
+        raw, prepared = folder / "nnUNet_raw" / name, folder / "nnUNet_preprocessed" / name
         raw.mkdir(parents=True)
         prepared.mkdir(parents=True)
         # With the key "dataset" nnU-Net does not look for files, which it would do in twelve processes.

@@ -2,14 +2,11 @@
 
 import itertools
 import multiprocessing
-import os
 import signal
-import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 
 import torch
@@ -17,6 +14,7 @@ import torch
 from covoxel.external.nnunet.errors import WorkerLostError
 from covoxel.external.nnunet.memory import at_hand, in_words
 from covoxel.external.nnunet.sampling import Batch, Batches
+from covoxel.processes import begin_worker, birth_of_workers, how_it_ended
 
 _AHEAD = 2
 """Batches for each process that wait or are being made."""
@@ -49,7 +47,8 @@ def batches_ahead(source: Batches, steps: Sequence[int], workers: int, needs: in
     try:
         coming, left = deque[Future[Batch]](), iter(steps)
         for step in itertools.islice(left, _AHEAD * workers):
-            coming.append(pool.submit(_batch, step))
+            with birth_of_workers():
+                coming.append(pool.submit(_batch, step))
             mine |= set(multiprocessing.active_children()) - others
         while coming:
             batch = coming.popleft().result()
@@ -70,23 +69,14 @@ def _end_of(processes: set[BaseProcess], error: BaseException) -> str:
     if isinstance(error, MemoryError):
         return "found no memory"
     codes = [process.exitcode for process in processes if process.exitcode not in (None, 0, -signal.SIGTERM)]
-    if codes and codes[0] is not None and codes[0] < 0:
-        return f"was killed by {signal.Signals(-codes[0]).name}"
-    return f"ended with status {codes[0]}" if codes else "died"
+    return how_it_ended(codes[0]) if codes and codes[0] is not None else "died"
 
 
 def _begin(source: Batches) -> None:
     """First act of a process."""
+    begin_worker()
     torch.set_num_threads(1)
     _source[:] = [source]
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)
 
 
 def _batch(step: int) -> Batch:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import torch
 from torch import nn
 
+from covoxel.processes import begin_worker, birth_of_workers
 from covoxel.training.progress import Progress
 from covoxel.training.registration.answer import Staged, stages_of
 from covoxel.training.registration.cases import TrainingCase, check_cases
@@ -19,6 +21,10 @@ from covoxel.training.registration.loop import Call, Files, work
 from covoxel.training.registration.machine import Precision, make_fabric
 from covoxel.training.registration.objective import PARTS
 from covoxel.training.registration.recipe import Recipe
+from covoxel.training.registration.state import State
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 _PARTS = ("loss", *PARTS)
 _CURVE = ("step", "learning_rate", *_PARTS, *(f"validation_{part}" for part in _PARTS))
@@ -132,7 +138,7 @@ def train_registration(
     files = Files(checkpoint, checkpoint_seconds, logs, progress)
     fabric = make_fabric(torch.device(device), precision, devices)
     job = partial(work, call=call, files=files)
-    state = fabric.launch(job) if devices > 1 else job(fabric)
+    state = _shared(fabric, job) if devices > 1 else job(fabric)
     if isinstance(network, Staged) and stages_of(network) > 1:
         network.train_stage(None)
     network.load_state_dict({name: torch.as_tensor(value) for name, value in state.best.items()})
@@ -141,6 +147,18 @@ def train_registration(
     return TrainedRegistration(
         network.cpu().eval(), curve, state.done, state.best_step, state.stopped_early, tuple(state.notes)
     )
+
+
+def _shared(fabric: Fabric, job: Callable[[Fabric], State]) -> State:
+    """What the job gives in the first of several processes."""
+    with birth_of_workers():
+        state: State = fabric.launch(partial(_in_worker, job=job))
+    return state
+
+
+def _in_worker(fabric: Fabric, job: Callable[[Fabric], State]) -> State:
+    begin_worker()
+    return job(fabric)
 
 
 def check_sides(network: nn.Module, case: TrainingCase) -> None:

@@ -186,3 +186,28 @@ def test_the_hash_of_a_file_is_that_of_its_bytes(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"abc")
     assert sha256_file(tmp_path / "x") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     assert sha256_json("abc") == "6cc43f858fbb763301637b5af970e2a46b46f461f27e5a0f41e009c59b827b25"
+
+
+def test_a_temporary_folder_goes_with_its_block_and_that_of_a_killed_process_later(tmp_path: Path) -> None:
+    code = (
+        "import os, signal, sys\nfrom pathlib import Path\nfrom covoxel.io.atomic import temporary_folder\n"
+        "with temporary_folder(Path(sys.argv[1])) as folder:\n"
+        "    (folder / 'x').write_text('1')\n    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
+    assert len(names(tmp_path)) == 1
+    with atomic.temporary_folder(tmp_path) as folder:
+        (folder / "y").write_text("2")
+        assert names(tmp_path) == [folder.name]
+    assert names(tmp_path) == []
+
+
+def test_what_is_being_written_can_be_discarded_and_what_is_written_stays(tmp_path: Path) -> None:
+    write_text(tmp_path / "done", "1")
+    with pytest.raises(FileNotFoundError), atomic_path(tmp_path / "half") as temporary:  # noqa: PT012
+        temporary.write_text("1")
+        with atomic.temporary_folder(tmp_path) as folder:
+            (folder / "x").write_text("1")
+            atomic.discard_unfinished()
+            assert names(tmp_path) == ["done"]
+    assert names(tmp_path) == ["done"]
