@@ -123,7 +123,7 @@ def test_values_beyond_float32_are_refused(tmp_path: Path) -> None:
 
 def test_a_series_is_held_against_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("covoxel.io.raw.available_bytes", lambda: 4 * VOXELS.size)
-    refused(write_series(tmp_path / "a"), "of memory to be read, 0.0 MiB are free")
+    refused(write_series(tmp_path / "a"), "of memory to be read, 480 bytes are free")
 
 
 def test_one_slice_has_the_thickness_it_says(tmp_path: Path) -> None:

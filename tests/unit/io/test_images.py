@@ -231,7 +231,7 @@ def test_a_compressed_file_is_refused_before_it_fills_the_memory(
 def test_every_format_is_held_against_the_memory(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = READ[name](tmp_path)
     monkeypatch.setattr("covoxel.io.raw.available_bytes", lambda: 4 * VALUES.size)
-    refused(path, "of memory to be read, 0.0 MiB are free")
+    refused(path, "of memory to be read, 480 bytes are free")
 
 
 @pytest.mark.parametrize("slab_bytes", [1, 150, 2**20])
