@@ -16,4 +16,3 @@ def disagreement(evidence: Evidence) -> Tensor:
         torch.minimum(least, torch.where(valid, labels, 2.0), out=least)
         torch.maximum(most, torch.where(valid, labels, -1.0), out=most)
     return (most - least > AGREEMENT_TOLERANCE).any(0)
-

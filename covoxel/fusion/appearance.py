@@ -59,7 +59,7 @@ class Appearance:
         """
         rows = self.places.order(self._flat(part, undecided))
         weights = self.weights[:, labels]
-        parts = rows.split(_CHUNK)
+        parts = [rows[start : start + _CHUNK] for start in range(0, len(rows), _CHUNK)]
         scores = [(_inputs(self.looks[own], self.places.of(own)).double() @ weights).float() for own in parts]
         return torch.cat(scores).T
 

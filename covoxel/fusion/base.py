@@ -76,9 +76,7 @@ class Evidence:
         place = self.place
         if place is not None:
             place = replace(place, source=place.source.of_atlases(atlases.tolist()))
-        return replace(
-            self, moved=self.moved[index], labels=self.labels[index], valid=self.valid[index], place=place
-        )
+        return replace(self, moved=self.moved[index], labels=self.labels[index], valid=self.valid[index], place=place)
 
 
 @dataclass(frozen=True, eq=False)

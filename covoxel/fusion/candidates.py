@@ -1,6 +1,6 @@
 """Candidates for one case: the result of every rule, and their consensus, from which one is chosen."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from covoxel.fusion.base import Evidence, Fused, fuse, fused_of, smallest_type
 from covoxel.fusion.source import Source, place_of, source_of
-from covoxel.fusion.tiling import Window, grown, whole_window, within
+from covoxel.fusion.tiling import Window, grown, whole_window, windows_of, within
 from covoxel.spatial import Image
 
 CONSENSUS = "consensus"
@@ -20,6 +20,8 @@ CONSENSUS_OF = ("joint_label_fusion", "locally_weighted")
 
 VOTE = "majority"
 """The rule that every other one must be measured against."""
+
+_NUMBERS = 2**24  # probabilities that are in memory at once
 
 Rules = Mapping[str, Mapping[str, Any]]
 """Settings by name of rule."""
@@ -106,20 +108,48 @@ def candidates(
     ValueError
         If there is no rule.
     """
-    _check(rules)
     source = source_of(given)
     names = [*rules, *([CONSENSUS] if consensus and set(CONSENSUS_OF) <= set(rules) else [])]
     canvases = {
         name: _Canvas(source.values, source.shape, None if onto is None else onto(), source.device) for name in names
     }
-    edge = max(canvas.reach for canvas in canvases.values())
+    edge = max([0, *(canvas.reach for canvas in canvases.values())])
+    for part in fused_parts(source, rules, consensus=consensus, edge=edge):
+        for name, fused in part.results.items():
+            canvases[name].put(part.window, part.around, fused, part.values)
+    return {name: canvas.finished() for name, canvas in canvases.items()}
+
+
+@dataclass(frozen=True, eq=False)
+class FusedPart:
+    """Results of a part of an image.
+
+    Parameters
+    ----------
+    window
+        The part; of all parts together, every voxel is in one.
+    around
+        What the results are of: the part and some voxels around it.
+    results
+        By name.
+    values
+        `(label,)`, the label values that their probabilities are of.
+    """
+
+    window: Window
+    around: Window
+    results: dict[str, Fused]
+    values: Tensor
+
+
+def fused_parts(source: Source, rules: Rules, *, consensus: bool = True, edge: int = 0) -> Iterator[FusedPart]:
+    """Results of one part of an image after another, each with `edge` voxels around it; else as `candidates`."""
+    _check(rules)
     reach = max([1, *(int(settings.get("search", 1)) for settings in rules.values())])
     for window in source.windows(reach=edge + reach):
         around = grown(window, edge, source.shape)
         evidence = source.evidence(around, reach=reach)
-        for name, fused in candidates_on(evidence, rules, consensus=consensus).items():
-            canvases[name].put(window, around, fused, evidence.values)
-    return {name: canvas.finished() for name, canvas in canvases.items()}
+        yield FusedPart(window, around, candidates_on(evidence, rules, consensus=consensus), evidence.values)
 
 
 def candidates_on(evidence: Evidence, rules: Rules, *, consensus: bool = True) -> dict[str, Fused]:
@@ -140,6 +170,28 @@ def fuse_image(
     return candidates(given, {rule: settings}, onto=onto)[rule]
 
 
+def painted(source: Source, values: Tensor, read: Callable[[Window], Tensor], restorer: Restorer) -> FusedImage:
+    """The result that probabilities `(label, *window)` of `values` are, which are read window by window.
+
+    Parameters
+    ----------
+    source
+        The atlases: where none sees, confidence is 0.
+    values
+        `(label,)` label values.
+    read
+        Gives the probabilities of a window.
+    restorer
+        Brings the label map to another grid.
+    """
+    canvas = _Canvas(values, source.shape, restorer, source.device)
+    for window in windows_of(source.shape, _NUMBERS // len(values)):
+        around = grown(window, canvas.reach, source.shape)
+        seen = torch.stack([source.look(atlas, around)[1] for atlas in range(source.atlases)]).any(0)
+        canvas.put(window, around, fused_of(read(around), values.to(seen.device), seen), values.to(seen.device))
+    return canvas.finished()
+
+
 def _check(rules: Rules) -> None:
     if not rules:
         raise ValueError("rules must name at least one fusion rule, got none")
@@ -148,9 +200,7 @@ def _check(rules: Rules) -> None:
 class _Canvas:
     """One candidate of a whole image, filled part by part."""
 
-    def __init__(
-        self, values: Tensor, shape: tuple[int, ...], restorer: Restorer | None, device: torch.device
-    ) -> None:
+    def __init__(self, values: Tensor, shape: tuple[int, ...], restorer: Restorer | None, device: torch.device) -> None:
         self._values, self._restorer = values, restorer
         self._label_map = torch.zeros(shape, dtype=smallest_type(values), device=device)
         self._confidence = torch.zeros(shape, device=device)

@@ -89,4 +89,3 @@ def _checked(parameters: Sequence[float] | None, atlases: int) -> Tensor:
         if not math.isfinite(value):
             raise ValueError(f"parameters must be finite numbers, got {value} for atlas {index}")
     return torch.tensor([float(value) for value in parameters], dtype=torch.float64)
-

@@ -139,7 +139,7 @@ def _lay(
     """Lay one atlas onto the image, and note in `occurs` where its structures are."""
     grid, device = fixed.grid, fixed.data.device
     labels = label_map.data
-    own, places = torch.unique(labels, return_inverse=True)  # type: ignore[no-untyped-call]
+    own, places = torch.unique(labels, return_inverse=True)
     kind = smallest_type(own)
     laid = _Laid(
         scratch.array(grid.shape, torch.float32),

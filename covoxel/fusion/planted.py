@@ -17,9 +17,7 @@ OF_THE_IMAGE = ("noisy", "inverted")
 _CELLS = 4  # nodes along each side of a random smooth displacement
 
 
-def planted(
-    given: Source | Evidence, *, seed: int = 0, count: int | None = None
-) -> Iterator[tuple[str, Source]]:
+def planted(given: Source | Evidence, *, seed: int = 0, count: int | None = None) -> Iterator[tuple[str, Source]]:
     """The same case with failures of many kinds and degrees, each with its name.
 
     ============== ===================================================================================================

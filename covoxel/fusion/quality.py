@@ -1,5 +1,6 @@
 """Signs of the quality of a fused label map that need no truth: agreement, likeness, appearance, size."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -161,7 +162,8 @@ def _likeness(found: Mapping[str, Tensor]) -> Signs:
 def _coefficient(moments: Tensor) -> float:
     """Correlation of two quantities by the means of a, b, a², b² and a b."""
     a, b, aa, bb, ab = moments.tolist()
-    return (ab - a * b) / (max(0.0, (aa - a * a) * (bb - b * b)) ** 0.5 + 1e-6)
+    spread = math.sqrt(max(0.0, (aa - a * a) * (bb - b * b)))
+    return float((ab - a * b) / (spread + 1e-6))
 
 
 def _appearance(found: Mapping[str, Tensor]) -> Signs:

@@ -1,7 +1,7 @@
 """STAPLE: how reliable each atlas is and what the truth is, each estimated from the other."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -107,15 +107,9 @@ def _learnt(source: Source, habits: Habits) -> tuple[Tensor, Tensor]:
     """Confusion matrices, `(atlas, said, true)`, and how often each label is voted for, `(label,)`, float64 each."""
     votes, windows = votes_of(source), list(source.windows(reach=0))
     step = max(1, -(-sum(_numbers(source, window, votes.undecided) for window in windows) // _SAMPLED))
-    counted = torch.zeros((source.atlases, len(source.values)), dtype=torch.float64, device=source.device)
-    ballots, wanted = [], habits.agreed or habits.prior == "global"
-    if wanted:
-        for window in windows:
-            evidence = source.evidence(window)
-            probabilities = weighted_vote(evidence, evidence.valid.to(evidence.labels.dtype))
-            own = agreed_counts(probabilities, evidence.valid, ~votes.undecided[window])
-            counted[:, source.places_of(evidence.values)] += own
+    counted = _agreed(source, windows if habits.agreed or habits.prior == "global" else [])
     frequency = votes.usual + counted.sum(0)
+    ballots = []
     for window in windows:
         if votes.undecided[window].any():
             evidence = source.evidence(window)
@@ -134,6 +128,17 @@ def _learnt(source: Source, habits: Habits) -> tuple[Tensor, Tensor]:
         if float((confusion - previous).abs().amax()) <= habits.tolerance:
             break
     return confusion, frequency
+
+
+def _agreed(source: Source, windows: Iterable[Window]) -> Tensor:
+    """Counts, `(atlas, label)` float64, of the voxels on which all agree, over these windows."""
+    counted = torch.zeros((source.atlases, len(source.values)), dtype=torch.float64, device=source.device)
+    for window in windows:
+        evidence = source.evidence(window)
+        probabilities = weighted_vote(evidence, evidence.valid.to(evidence.labels.dtype))
+        own = agreed_counts(probabilities, evidence.valid, ~votes_of(source).undecided[window])
+        counted[:, source.places_of(evidence.values)] += own
+    return counted
 
 
 def _numbers(source: Source, window: Window, undecided: Tensor) -> int:

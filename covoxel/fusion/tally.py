@@ -99,9 +99,7 @@ def _part(source: Source, window: Window) -> _Part:
     return _Part(source, window, evidence, places, places[vote])
 
 
-def _tally_part(
-    part: _Part, results: Mapping[str, FusedImage], tallies: Mapping[str, Tally], weight: Tensor
-) -> bool:
+def _tally_part(part: _Part, results: Mapping[str, FusedImage], tallies: Mapping[str, Tally], weight: Tensor) -> bool:
     """Add a part to all tallies; whether there is a structure."""
     near = {rule: _near(fused.label_map, part) for rule, fused in results.items()}
     labelled = bool((part.evidence.labels[:, 1:] > _SEEN).any())

@@ -64,6 +64,17 @@ def halves(window: Window) -> list[Window]:
     return [(*window[:axis], part, *window[axis + 1 :]) for part in (slice(start, middle), slice(middle, stop))]
 
 
+def windows_of(shape: tuple[int, ...], voxels: int) -> Iterator[Window]:
+    """Windows of at most so many voxels, or one, that hold every voxel of a grid once."""
+    pending = [whole_window(shape)]
+    while pending:
+        window = pending.pop()
+        if voxels_in(window) <= max(1, voxels):
+            yield window
+        else:
+            pending += reversed(halves(window))
+
+
 def within(window: Window, outer: Window) -> Window:
     """A window counted from the first voxel of another."""
     return tuple(slice(w.start - o.start, w.stop - o.start) for w, o in zip(window, outer, strict=True))

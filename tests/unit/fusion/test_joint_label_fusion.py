@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from covoxel.fusion import Evidence, fuse
-from covoxel.fusion.simplex import least_cost_weights
 from covoxel.fusion.likeness import standardised
+from covoxel.fusion.simplex import least_cost_weights
 from covoxel.fusion.source import source_of
 from covoxel.fusion.tiling import whole_window
 
