@@ -96,7 +96,7 @@ def calibrate(job: CalibrateJob) -> Made:
 def calibrate_jobs(study: Study) -> list[CalibrateJob]:
     """A job for each atlas onto which the others were brought, if results are to be predicted."""
     jobs = []
-    for atlas in study.atlases if study.calibrates else ():
+    for atlas in study.labelled_atlases if study.calibrates else ():
         registered = study.record("register", atlas.id)
         if registered is None or not registered.facts["transforms"]:
             continue

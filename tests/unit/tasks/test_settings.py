@@ -42,6 +42,7 @@ def test_the_printed_defaults_are_the_defaults() -> None:
         ("preprocess: {spacing_mm: -1}", "preprocess.spacing_mm = -1 is wrong: input should be greater than 0"),
         ("preprocess: {bias: 7}", "preprocess.bias = 7 is wrong"),
         ("fuse: majority", "fuse = 'majority' is wrong"),
+        ("fuse: {calibrate_on: 1}", "fuse.calibrate_on = 1 is wrong: input should be greater than or equal to 2"),
         ("- a\n- b", "a mapping of sections is expected, got a list"),
         ("a: [", "the file is not valid YAML at line"),
         ("a: !!python/object/apply:os.getcwd []", "the file is not valid YAML"),
