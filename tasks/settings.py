@@ -146,7 +146,7 @@ class FuseSettings(_Stage):
     calibrate_on: int | None = Field(
         6,
         ge=2,
-        description="atlases labelled by the others, from which select learns; null: all, as with --correct and networks",
+        description="atlases labelled by the others, from which select learns; null: all (as with --correct, networks)",
     )
     correct: bool = Field(
         False,
