@@ -14,7 +14,7 @@ from covoxel.fusion.choice import Selector
 from covoxel.fusion.facts import Fact, facts_from_json, facts_of, facts_to_json
 from covoxel.io import read_labels
 from tasks.candidates import rules_of, voters
-from tasks.evidence import CaseFiles, case_files, read_evidence
+from tasks.evidence import CaseFiles, case_files, open_evidence
 from tasks.facts import CalibrateFacts
 from tasks.job import Artifact, Job, Made, number, work
 from tasks.learn import learnt_parameters
@@ -80,16 +80,16 @@ class CalibrateJob(Job):
 @work
 def calibrate(job: CalibrateJob) -> Made:
     """Find the signs and the true Dice of every candidate, and the Dice of fewer atlases, as facts."""
-    _, evidence = read_evidence(job.files, job.device)
     truth = read_labels(job.truth.path).data
-    scores = likeness_scores(evidence)
-    order = sorted(range(len(scores)), key=lambda index: -scores[index])
-    counts = [count for count in COUNTS if count < len(order)] + [len(order)]
-    curve = dice_by_count(evidence, truth, order, rule=VOTE, counts=counts)
-    evidence, choice = voters(evidence, job.files.names, job.voting, job.learnt)
-    rules = rules_of(job.settings, job.learnt, choice.kept)
-    seed = int(sha256(job.case.encode()).hexdigest()[:8], 16)
-    facts = facts_of(job.case, evidence, truth, rules, seed=seed)
+    with open_evidence(job.files, job.device, job.layout.scratch) as (_, source):
+        scores = likeness_scores(source)
+        order = sorted(range(len(scores)), key=lambda index: -scores[index])
+        counts = [count for count in COUNTS if count < len(order)] + [len(order)]
+        curve = dice_by_count(source, truth, order, rule=VOTE, counts=counts)
+        voting, choice = voters(source, job.files.names, job.voting, job.learnt)
+        rules = rules_of(job.settings, job.learnt, choice.kept)
+        seed = int(sha256(job.case.encode()).hexdigest()[:8], 16)
+        facts = facts_of(job.case, voting, truth, rules, seed=seed)
     return Made(
         [], {"facts": facts_to_json(facts), "curve": {str(count): number(dice) for count, dice in curve.items()}}
     )
@@ -98,7 +98,7 @@ def calibrate(job: CalibrateJob) -> Made:
 def calibrate_jobs(study: Study) -> list[CalibrateJob]:
     """A job for each atlas onto which the others were brought, if results are to be predicted."""
     jobs = []
-    for atlas in study.atlases if study.calibrates else ():
+    for atlas in study.labelled_atlases if study.calibrates else ():
         registered = study.record("register", atlas.id)
         if registered is None or not registered.facts["transforms"]:
             continue

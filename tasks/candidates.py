@@ -3,21 +3,19 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
-
-from covoxel.fusion import Evidence
 from covoxel.fusion.atlas_choice import Choice, choose_atlases, contradicting_atlases
+from covoxel.fusion.source import Source
 from tasks.settings import DATA_PARAMETERS, SELECT, AtlasSettings, FuseSettings
 
 
 def voters(
-    evidence: Evidence, names: Sequence[str], settings: AtlasSettings, learnt: Mapping[str, float]
-) -> tuple[Evidence, Choice]:
-    """Evidence of the atlases that vote, in the order of their ids, and the choice that led to it.
+    source: Source, names: Sequence[str], settings: AtlasSettings, learnt: Mapping[str, float]
+) -> tuple[Source, Choice]:
+    """The atlases that vote, in the order of their ids, and the choice that led to it.
 
     Parameters
     ----------
-    evidence
+    source
         All atlases that were brought onto the case.
     names
         Their ids, in order.
@@ -32,12 +30,12 @@ def voters(
         count=settings.count if by_weight else None,
         minimum=1,
         measure="learnt weight",
-        contradicting=contradicting_atlases(evidence, names),
+        contradicting=contradicting_atlases(source, names),
     )
     kept = tuple(sorted(choice.kept))
     if len(kept) == len(names):
-        return evidence, choice
-    return evidence.of_atlases(torch.tensor([names.index(name) for name in kept])), Choice(kept, choice.rejected)
+        return source, choice
+    return source.of_atlases([names.index(name) for name in kept]), Choice(kept, choice.rejected)
 
 
 def rules_of(settings: FuseSettings, learnt: Mapping[str, float], atlases: Sequence[str]) -> dict[str, dict[str, Any]]:

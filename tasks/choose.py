@@ -6,9 +6,10 @@ from typing import Any
 
 from prefect import task
 
-from covoxel.fusion import gather_evidence
 from covoxel.fusion.atlas_choice import choose_atlases, likeness_scores, template_scores
+from covoxel.fusion.gather import gather
 from covoxel.io import read_image, read_labels
+from covoxel.io.scratch import Scratch
 from covoxel.registration import register
 from covoxel.spatial import Image, resample
 from tasks.facts import ChooseFacts
@@ -126,8 +127,9 @@ def _likeness(job: ChooseJob, fixed: Image) -> dict[str, float]:
     images = [read_image(job.images[name].path) for name in names]
     transforms = register("affine", fixed, images, device=job.device, **COARSE)
     labels = [read_labels(job.labels[name].path) for name in names]
-    evidence = gather_evidence(fixed.to(job.device), images, labels, transforms)
-    return dict(zip(names, likeness_scores(evidence), strict=True))
+    with Scratch(job.layout.scratch) as scratch:
+        source = gather(fixed.to(job.device), zip(images, labels, transforms, strict=True), scratch)
+        return dict(zip(names, likeness_scores(source), strict=True))
 
 
 def _nearness(job: ChooseJob, template: Artifact, fixed: Image) -> dict[str, float]:

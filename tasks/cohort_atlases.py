@@ -6,15 +6,17 @@ from typing import Any
 
 from prefect import task
 
-from covoxel.fusion import fuse, gather_evidence
+from covoxel.fusion.candidates import fuse_image
+from covoxel.fusion.gather import gather
 from covoxel.io import read_image, read_labels
+from covoxel.io.scratch import Scratch
 from covoxel.segmentation.candidates import BY_COHORT
 from covoxel.segmentation.rivals import GROSS
 from covoxel.spatial import resample_labels
 from data_catalog.files import load_image
 from tasks.align import training_ids
 from tasks.facts import CohortFacts
-from tasks.fuse import restored
+from tasks.fuse import restored, restorer
 from tasks.job import Artifact, Job, Made, work
 from tasks.models import model_sha256
 from tasks.options import TASK_OPTIONS
@@ -88,8 +90,12 @@ def label_by_cohort(job: CohortJob) -> Made:
         resample_labels(read_labels(job.labels[name].path), image.grid)
         for name, image in zip(names, images, strict=True)
     ]
-    evidence = gather_evidence(fixed.to(job.device), images, label_maps, registered(job.onto, names))
-    label_map, confidence = restored(fuse(RULE, evidence), evidence.values, fixed, load_image(job.native.path))
+    atlases = zip(images, label_maps, registered(job.onto, names), strict=True)
+    with Scratch(job.layout.scratch) as scratch:
+        source = gather(fixed.to(job.device), atlases, scratch)
+        native = load_image(job.native.path).grid
+        fused = fuse_image(source, RULE, onto=restorer(source, fixed.grid, native))
+    label_map, confidence = restored(fused, fixed.grid, native)
     return Made(write_result(label_map, confidence, job.layout.candidate(job.case, BY_COHORT)), {"cases": names})
 
 

@@ -11,8 +11,7 @@ import torch
 from prefect import task
 from torch import Tensor
 
-from covoxel.fusion import Fused
-from covoxel.fusion.candidates import CONSENSUS, CONSENSUS_OF, candidates
+from covoxel.fusion.candidates import CONSENSUS, CONSENSUS_OF
 from covoxel.io import read_image, read_labels, write_json, write_table
 from covoxel.io.atomic import atomic_path
 from covoxel.training.correction import (
@@ -25,8 +24,17 @@ from covoxel.training.correction import (
 from covoxel.training.progress import TrainingDivergedError
 from tasks.calibrate import selector_of
 from tasks.candidates import rules_of, voters
-from tasks.correction import CURVE, MODEL, SETTINGS, WEIGHTS, build_network, in_list, precision_on, widths_for
-from tasks.evidence import CaseFiles, case_files, read_evidence
+from tasks.correction import (
+    CURVE,
+    MODEL,
+    SETTINGS,
+    WEIGHTS,
+    build_network,
+    precision_on,
+    widths_for,
+    write_fused,
+)
+from tasks.evidence import CaseFiles, case_files, open_evidence
 from tasks.facts import CorrectFacts
 from tasks.job import COHORT, Artifact, Job, Made, number, work
 from tasks.learn import learnt_parameters
@@ -202,9 +210,8 @@ def _case(job: CorrectJob, atlas: str, values: Tensor, scratch: Path) -> Correct
     """An atlas, fused from the others; its probabilities stay on the disk."""
     path = scratch / f"{atlas}.npy"
     if not path.is_file():
-        probabilities = _fused(job, atlas, values).cpu().half().numpy()
-        with atomic_path(path) as temporary, temporary.open("wb") as file:
-            np.save(file, probabilities)
+        with atomic_path(path) as temporary:
+            _fuse(job, atlas, values, temporary)
     on_disk = torch.from_numpy(np.load(path, mmap_mode="c"))
     truth = read_labels(job.truths[atlas].path).data
     labels = torch.searchsorted(values, truth.contiguous())
@@ -212,15 +219,21 @@ def _case(job: CorrectJob, atlas: str, values: Tensor, scratch: Path) -> Correct
     return CorrectionCase(atlas, image, on_disk, labels.to(torch.int16), job.subjects[atlas])
 
 
-def _fused(job: CorrectJob, atlas: str, values: Tensor) -> Tensor:
-    """Probabilities of all `values` for an atlas, without its own label map."""
+def _fuse(job: CorrectJob, atlas: str, values: Tensor, path: Path) -> None:
+    """Write probabilities of all `values` for an atlas, without its own label map, in half precision."""
     files, learnt = job.files[atlas], job.learnt[atlas]
-    _, evidence = read_evidence(files, job.device)
-    evidence, choice = voters(evidence, files.names, job.voting, learnt)
-    rules = rules_of(job.settings, learnt, choice.kept)
-    wanted = CONSENSUS_OF if job.rule == CONSENSUS else (job.rule,)
-    results: dict[str, Fused] = candidates(evidence, {name: rules[name] for name in wanted})
-    return in_list(results[job.rule].probabilities, evidence.values, values)
+    with open_evidence(files, job.device, job.layout.scratch) as (_, everybody):
+        source, choice = voters(everybody, files.names, job.voting, learnt)
+        rules = rules_of(job.settings, learnt, choice.kept)
+        kept = np.lib.format.open_memmap(  # type: ignore[no-untyped-call]
+            path, "w+", np.float16, (len(values), *source.shape)
+        )
+
+        def write(part: tuple[slice, ...], probabilities: Tensor) -> None:
+            kept[part] = probabilities.half().cpu().numpy()
+
+        write_fused(source, rules, job.rule, values, write)
+        kept.flush()
 
 
 def _write(job: CorrectJob, learnt: LearntCorrection, about: Mapping[str, Any]) -> list[Path]:

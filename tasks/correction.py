@@ -1,19 +1,24 @@
 """Correction: the network of `models/correction` and what it makes of a fused result."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from covoxel.fusion import Evidence, Fused
-from covoxel.fusion.base import fused_of
+from covoxel.fusion.base import smallest_type
+from covoxel.fusion.candidates import CONSENSUS, CONSENSUS_OF, FusedImage, Rules, fused_parts, painted
+from covoxel.fusion.source import Source
+from covoxel.io.scratch import Scratch
 from covoxel.manifest import Record, code_sha256
-from covoxel.training.correction import MIN_CASES, CorrectionSettings
-from covoxel.training.correction import correct as correct_probabilities
+from covoxel.preprocessing import LabelRestorer
+from covoxel.spatial import Grid, Image
+from covoxel.training.correction import MIN_CASES
+from covoxel.training.correction.apply import Corrected
 from nets.segmentation import SEGMENTATION_NETS
 from tasks.job import COHORT, Artifact
 from tasks.settings import Precision
@@ -58,20 +63,43 @@ class Correction:
         """Predicted Dice of a corrected result, from that of the fused one."""
         return min(1.0, max(0.0, predicted + self.gain))
 
-    def corrected(self, image: Tensor, fused: Fused, evidence: Evidence) -> tuple[Fused, Tensor]:
-        """What becomes of a fused result, and the label values of its probabilities: those of all atlases.
+    def corrected(
+        self, fixed: Image, native: Grid, source: Source, rules: Rules, rule: str, scratch: Path
+    ) -> tuple[FusedImage, Tensor]:
+        """What becomes of the result of a rule, and the label values of its probabilities: those of all atlases.
+
+        Probabilities of a part are in memory; those of the whole image are in scratch.
 
         Parameters
         ----------
-        image
-            `(*shape)` preprocessed, on the device where to compute.
-        fused, evidence
-            The result, and what it was fused from.
+        fixed
+            The preprocessed image, on the device where to compute.
+        native
+            Grid of the image as it came.
+        source
+            What was fused.
+        rules, rule
+            Settings by name of rule, and which result it is.
+        scratch
+            Folder; eight bytes a voxel and label are written there for the time.
         """
-        network, values = _loaded(self.weights, self.settings, str(image.device))
-        probabilities = in_list(fused.probabilities, evidence.values, values)
-        better = correct_probabilities(network, image, probabilities, CorrectionSettings())
-        return fused_of(better, values, evidence.valid.any(0).to(better.device)), values
+        network, values = _loaded(self.weights, self.settings, str(fixed.data.device))
+        kind = smallest_type(values)
+        with Scratch(scratch) as kept:
+            fused = kept.array((len(values), *source.shape), torch.float32)
+            write_fused(source, rules, rule, values, fused.write)
+            better = Corrected(network, fixed.data, fused, kept)
+            return painted(source, values, better.read, LabelRestorer(fixed.grid, native, kind)), values
+
+
+def write_fused(
+    source: Source, rules: Rules, rule: str, values: Tensor, write: Callable[[tuple[slice, ...], Tensor], None]
+) -> None:
+    """Fuse an image once more and write the probabilities of all `values`, `(label, *shape)`, part by part."""
+    wanted = CONSENSUS_OF if rule == CONSENSUS else (rule,)
+    own = {name: rules[name] for name in wanted}
+    for part in fused_parts(source, own):
+        write((slice(None), *part.window), in_list(part.results[rule].probabilities, part.values, values))
 
 
 def correction_of(study: Study) -> Correction | None:

@@ -1,10 +1,14 @@
 """Evidence: what the atlases say about one case, read from the files that earlier stages left."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
-from covoxel.fusion import Evidence, gather_evidence
+from covoxel.fusion.gather import Atlas, gather
+from covoxel.fusion.source import Source
 from covoxel.io import read_image, read_labels, read_transform
+from covoxel.io.scratch import Scratch
 from covoxel.spatial import Image
 from tasks.job import Artifact
 from tasks.study import Study
@@ -57,14 +61,23 @@ def case_files(study: Study, case: str, atlases: Sequence[str]) -> CaseFiles:
     )
 
 
-def read_evidence(files: CaseFiles, device: str) -> tuple[Image, Evidence]:
-    """The case's image and the evidence of its atlases, in the order of their ids, on `device`."""
+@contextmanager
+def open_evidence(files: CaseFiles, device: str, scratch: Path) -> Iterator[tuple[Image, Source]]:
+    """The case's image, and what its atlases say, in the order of their ids, on `device`.
+
+    Atlases are read one at a time. What is not small lies in a folder of `scratch` meanwhile, 17 bytes a voxel of the
+    image and one or two a voxel of the label map for each atlas, which goes with the context, also after a failure.
+    """
     fixed = read_image(files.fixed.path).to(device)
-    atlases = [files.atlases[name] for name in files.names]
-    evidence = gather_evidence(
-        fixed,
-        [read_image(atlas.image.path) for atlas in atlases],
-        [read_labels(atlas.labels.path) for atlas in atlases],
-        [read_transform(atlas.transform.path, fixed.grid) for atlas in atlases],
-    )
-    return fixed, evidence
+    with Scratch(scratch) as kept:
+        yield fixed, gather(fixed, _atlases(files, fixed), kept)
+
+
+def _atlases(files: CaseFiles, fixed: Image) -> Iterator[Atlas]:
+    for name in files.names:
+        atlas = files.atlases[name]
+        yield (
+            read_image(atlas.image.path),
+            read_labels(atlas.labels.path),
+            read_transform(atlas.transform.path, fixed.grid),
+        )

@@ -1,6 +1,6 @@
 """Fuse: the labels of all atlases, brought onto one case, become its label map and a confidence."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,20 +9,22 @@ import torch
 from prefect import task
 from torch import Tensor
 
-from covoxel.fusion import Evidence, Fused
 from covoxel.fusion.atlas_choice import agreements
-from covoxel.fusion.candidates import candidates
+from covoxel.fusion.base import smallest_type
+from covoxel.fusion.candidates import FusedImage, candidates
 from covoxel.fusion.choice import Selector
+from covoxel.fusion.source import Source
+from covoxel.fusion.tiling import whole_window
 from covoxel.io import read_labels
-from covoxel.preprocessing import restore_labels, restore_map
-from covoxel.spatial import Image
+from covoxel.preprocessing import LabelRestorer, restore_map
+from covoxel.spatial import Grid, Image
 from data_catalog.files import load_image
 from tasks.atlas_label import label_of
 from tasks.calibrate import selector_of
 from tasks.candidates import rules_of, voters
 from tasks.choose import kept_atlases
 from tasks.correction import Correction, correction_of
-from tasks.evidence import CaseFiles, case_files, read_evidence
+from tasks.evidence import CaseFiles, case_files, open_evidence
 from tasks.facts import FuseFacts, ResultFacts
 from tasks.job import Artifact, Job, Made, number, work
 from tasks.layout import Layout
@@ -125,24 +127,26 @@ class KeepJob(Job):
 @work
 def fuse(job: FuseJob) -> Made:
     """Write label map and confidence on the case's own grid."""
-    fixed, evidence = read_evidence(job.files, job.device)
-    evidence, choice = voters(evidence, job.files.names, job.voting, job.learnt)
-    results = candidates(evidence, rules_of(job.settings, job.learnt, choice.kept))
-    selected = Selector.from_json(job.judge).select(evidence, results)
-    fused, values, quality = selected.fused, evidence.values, selected.predicted[selected.rule].dice
-    if job.correction is not None:
-        fused, values = job.correction.corrected(fixed.data, fused, evidence)
-        quality = job.correction.quality(quality)
-    label_map, confidence = restored(fused, values, fixed, load_image(job.native.path))
-    facts = {
-        "quality": number(quality),
-        "rule": selected.rule,
-        "reason": selected.reason,
-        "predicted": {rule: number(predicted.dice) for rule, predicted in selected.predicted.items()},
-        "atlases": _atlas_facts(evidence, choice.kept, fused, job.learnt),
-        "rejected": dict(job.left_out) | choice.rejected,
-        **({} if job.correction is None else {"corrected": True}),
-    }
+    native = load_image(job.native.path).grid
+    with open_evidence(job.files, job.device, job.layout.scratch) as (fixed, everybody):
+        source, choice = voters(everybody, job.files.names, job.voting, job.learnt)
+        rules, onto = rules_of(job.settings, job.learnt, choice.kept), restorer(source, fixed.grid, native)
+        results = candidates(source, rules, onto=onto)
+        selected = Selector.from_json(job.judge).select(source, results)
+        fused, values, quality = selected.fused, source.values, selected.predicted[selected.rule].dice
+        if job.correction is not None:
+            fused, values = job.correction.corrected(fixed, native, source, rules, selected.rule, job.layout.scratch)
+            quality = job.correction.quality(quality)
+        label_map, confidence = restored(fused, fixed.grid, native)
+        facts = {
+            "quality": number(quality),
+            "rule": selected.rule,
+            "reason": selected.reason,
+            "predicted": {rule: number(predicted.dice) for rule, predicted in selected.predicted.items()},
+            "atlases": _atlas_facts(source, choice.kept, fused, job.learnt),
+            "rejected": dict(job.left_out) | choice.rejected,
+            **({} if job.correction is None else {"corrected": True}),
+        }
     outputs = write_result(label_map, confidence, job.places)
     return Made(outputs, result_facts(label_map, confidence, values.tolist()) | facts)
 
@@ -207,25 +211,29 @@ def keep_jobs(study: Study) -> list[KeepJob]:
     ]
 
 
-def restored(fused: Fused, values: Tensor, fixed: Image, native: Image) -> tuple[Image, Image]:
-    """Label map and confidence on the grid of `native`, by one interpolation of the probabilities."""
-    label_map = restore_labels(fused.probabilities.cpu(), fixed.grid, native.grid, values=values.cpu())
-    return label_map, restore_map(fused.confidence.cpu(), fixed.grid, native.grid)
+def restorer(source: Source, fixed: Grid, native: Grid) -> Callable[[], LabelRestorer]:
+    """Makes what brings a label map from the grid of the preprocessed image to that of the image as it came."""
+    kind = smallest_type(source.values)
+    return lambda: LabelRestorer(fixed, native, kind)
+
+
+def restored(fused: FusedImage, fixed: Grid, native: Grid) -> tuple[Image, Image]:
+    """Label map and confidence on the grid of the image as it came."""
+    assert fused.restored is not None
+    return fused.restored, restore_map(fused.confidence.cpu(), fixed, native)
 
 
 def _atlas_facts(
-    evidence: Evidence, names: Sequence[str], fused: Fused, learnt: Mapping[str, float]
+    source: Source, names: Sequence[str], fused: FusedImage, learnt: Mapping[str, float]
 ) -> dict[str, dict[str, float | None]]:
     """What each atlas was worth: likeness of its moved image, agreement of its labels with the result, learnt trust."""
-    trust, agreement = trust_of(learnt), agreements(evidence, fused.label_map)
-    return {
-        name: {
-            "likeness": number(_correlation(moved[valid], evidence.fixed[valid])),
-            "agreement": number(agrees),
-            "trust": trust.get(name),
-        }
-        for name, moved, valid, agrees in zip(names, evidence.moved, evidence.valid, agreement, strict=True)
-    }
+    trust, everything = trust_of(learnt), whole_window(source.shape)
+    facts = {}
+    for atlas, (name, agrees) in enumerate(zip(names, agreements(source, fused.label_map), strict=True)):
+        moved, valid = source.look(atlas, everything)
+        likeness = _correlation(moved[valid], source.fixed[valid])
+        facts[name] = {"likeness": number(likeness), "agreement": number(agrees), "trust": trust.get(name)}
+    return facts
 
 
 def _correlation(a: Tensor, b: Tensor) -> float:

@@ -15,7 +15,7 @@ from covoxel.spatial import Image
 from tasks.calibrate import selector_of
 from tasks.candidates import rules_of, voters
 from tasks.correction import correction_of
-from tasks.evidence import CaseFiles, case_files, read_evidence
+from tasks.evidence import CaseFiles, case_files, open_evidence
 from tasks.facts import DiceFacts
 from tasks.job import Artifact, Job, Made, work
 from tasks.learn import learnt_parameters
@@ -99,10 +99,10 @@ class JudgeJob(Job):
 @work
 def judge(job: JudgeJob) -> Made:
     """Find the true Dice of all candidates, as facts; the atlas is fused from the others."""
-    fixed, evidence = read_evidence(job.files, job.device)
-    evidence, choice = voters(evidence, job.files.names, job.voting, job.learnt)
-    results = candidates(evidence, rules_of(job.settings, job.learnt, choice.kept))
-    fused = Selector.from_json(job.selector).select(evidence, results).fused
+    with open_evidence(job.files, job.device, job.layout.scratch) as (fixed, everybody):
+        source, choice = voters(everybody, job.files.names, job.voting, job.learnt)
+        results = candidates(source, rules_of(job.settings, job.learnt, choice.kept))
+        fused = Selector.from_json(job.selector).select(source, results).fused
     label_map, confidence = Image(fused.label_map.cpu(), fixed.grid), Image(fused.confidence.cpu(), fixed.grid)
     said = all_say(job.networks, job.scan, fixed.grid, job.device)
     values = next(iter(said.values())).values.tolist()

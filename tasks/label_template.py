@@ -6,10 +6,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import torch
 from prefect import task
 
-from covoxel.fusion import fuse, gather_evidence
+from covoxel.fusion.candidates import fused_parts
+from covoxel.fusion.gather import gather
 from covoxel.io import read_image, read_labels, read_transform, write_image
+from covoxel.io.scratch import Scratch
 from covoxel.longitudinal.intensity import scaled
 from covoxel.preprocessing import normalise
 from covoxel.registration import PairModel, register
@@ -102,12 +105,18 @@ def label_template(job: LabelTemplateJob) -> Made:
     label_maps = [read_labels(atlas.labels.path) for atlas in atlases]
     images = [_on(read_image(atlas.image.path), labels) for atlas, labels in zip(atlases, label_maps, strict=True)]
     transforms = _transforms(job, template, images, atlases)
-    evidence = gather_evidence(template, images, label_maps, transforms)
-    probabilities, values = fuse(job.rule, evidence).probabilities, evidence.values.tolist()
     outputs = []
-    for value, probability in zip(values[1:], probabilities[1:], strict=True):
-        outputs.append(probability_path(job.layout.series(job.case, "labels"), value))
-        write_image(outputs[-1], Image(probability.float().cpu(), template.grid))
+    with Scratch(job.layout.scratch) as scratch:
+        source = gather(template, zip(images, label_maps, transforms, strict=True), scratch)
+        values = source.values.tolist()
+        kept = [scratch.array(source.shape, torch.float32) for _ in values]
+        for part in fused_parts(source, {job.rule: {}}):
+            probabilities = part.results[job.rule].probabilities
+            for place, probability in zip(source.places_of(part.values).tolist(), probabilities, strict=True):
+                kept[place].write(part.window, probability)
+        for value, probability in zip(values[1:], kept[1:], strict=True):
+            outputs.append(probability_path(job.layout.series(job.case, "labels"), value))
+            write_image(outputs[-1], Image(probability.read(()), template.grid))
     return Made(outputs, {"values": values[1:], "atlases": names})
 
 

@@ -128,6 +128,11 @@ class Layout:
         """State of a training that is going on, by what it is known by."""
         return self.output / "work" / "training" / f"{fingerprint[:16]}.pt"
 
+    @property
+    def scratch(self) -> Path:
+        """Folder for what a job keeps on the disk while it runs."""
+        return self.output / "work" / "scratch"
+
     def figure(self, case: str, name: str) -> Path:
         """Figure of a case, WebP."""
         return self.output / "work" / "figures" / f"{case}_{name}.webp"

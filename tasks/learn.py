@@ -15,7 +15,7 @@ from covoxel.io import read_labels, write_json, write_table
 from covoxel.io.atomic import atomic_path
 from covoxel.training import PairedCase, Trained, TrainingDivergedError, TrainingSettings, paired_case, teacher, train
 from nets.segmentation import SEGMENTATION_NETS
-from tasks.evidence import CaseFiles, case_files, read_evidence
+from tasks.evidence import CaseFiles, case_files, open_evidence
 from tasks.facts import LearnFacts
 from tasks.job import COHORT, Job, Made, number, work
 from tasks.options import TASK_OPTIONS
@@ -75,7 +75,7 @@ class LearnJob(Job):
 @work
 def learn(job: LearnJob) -> Made:
     """Write network, weights and learning curve; goes on from a checkpoint if it was killed."""
-    cases = _Cases(job.files, job.settings.teacher)
+    cases = _Cases(job.files, job.settings.teacher, job.layout.scratch)
     network = _network(job.settings, len(cases.values), ndim=cases[0].fixed.ndim)
     options = TrainingSettings(seed=job.settings.seed, epochs=job.settings.epochs)
     checkpoint = job.layout.checkpoint(job.fingerprint())
@@ -118,9 +118,10 @@ def trust_of(parameters: Mapping[str, float]) -> dict[str, float]:
 class _Cases:
     """The pairs of each case, labels numbered alike in all; read once as long as they fit into 2 GiB."""
 
-    def __init__(self, files: Mapping[str, CaseFiles], rule: str | None) -> None:
+    def __init__(self, files: Mapping[str, CaseFiles], rule: str | None, scratch: Path) -> None:
         self._files = sorted(files.items())
         self._teacher = rule
+        self._scratch = scratch
         maps = {atlas.labels.path for case in files.values() for atlas in case.atlases.values()}
         found = [torch.unique(read_labels(path).data) for path in sorted(maps)]
         self.values: Tensor = torch.unique(torch.cat([torch.zeros(1, dtype=torch.int64), *found]))
@@ -144,10 +145,10 @@ class _Cases:
         return case
 
     def _read(self, case: str, files: CaseFiles) -> PairedCase:
-        _, evidence = read_evidence(files, "cpu")
-        consensus = None if self._teacher is None else teacher(evidence, files.names, self._teacher)
-        own = paired_case(case, evidence, files.names, consensus)
-        place = torch.searchsorted(self.values, evidence.values)
+        with open_evidence(files, "cpu", self._scratch) as (_, source):
+            consensus = None if self._teacher is None else teacher(source, files.names, self._teacher)
+            own = paired_case(case, source, files.names, consensus)
+            place = torch.searchsorted(self.values, source.values)
         kind = torch.uint8 if len(self.values) <= 256 else torch.int16
         taught = None if own.consensus is None else place[own.consensus.long()].to(kind)
         return replace(own, label_maps=place[own.label_maps.long()].to(kind), consensus=taught)

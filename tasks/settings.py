@@ -165,6 +165,11 @@ class FuseSettings(_Stage):
         min_length=1,
         description="rules among which select chooses for each case",
     )
+    calibrate_on: int | None = Field(
+        6,
+        ge=2,
+        description="atlases labelled by the others, from which select learns; null: all (as with --correct, networks)",
+    )
     correct: bool = Field(
         False,
         description="learn from the atlases, each labelled by the others, to correct what fusion does wrong; some "
@@ -174,7 +179,7 @@ class FuseSettings(_Stage):
 
     def fusing(self) -> dict[str, Any]:
         """What decides a fused label map before it is corrected, as plain data."""
-        return self.model_dump(mode="json", exclude={"correct", "correct_steps"})
+        return self.model_dump(mode="json", exclude={"calibrate_on", "correct", "correct_steps"})
 
 
 class LearnSettings(_Stage):

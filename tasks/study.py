@@ -104,9 +104,21 @@ class Study:
 
     @property
     def to_register(self) -> tuple[str, ...]:
-        """Ids of the cases onto which atlases are brought; the atlases themselves too if they are labelled."""
-        own = self.atlases if self.labels_atlases else ()
-        return tuple(case.id for case in (*own, *self.fixed))
+        """Ids of the cases onto which atlases are brought; those of atlases too that are labelled by the others."""
+        return tuple(case.id for case in (*self.labelled_atlases, *self.fixed))
+
+    @property
+    def labelled_atlases(self) -> tuple[Case, ...]:
+        """Atlases that the others label: so many, spread over their ids; all where networks or corrections need them.
+
+        Each costs a registration of every other atlas, and what select learns grows slowly with their number.
+        """
+        if not self.labels_atlases:
+            return ()
+        every, most = self.atlases, self.call.settings.fuse.calibrate_on
+        if most is None or len(every) <= most or self.corrects or self.segments:
+            return every
+        return tuple(every[round(place * (len(every) - 1) / (most - 1))] for place in range(most))
 
     @property
     def calibrates(self) -> bool:

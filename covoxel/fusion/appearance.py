@@ -1,10 +1,14 @@
 """What the look and the place of a voxel say about its label beyond the votes, learnt from the atlases themselves."""
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
-from covoxel.fusion.base import Evidence
-from covoxel.fusion.descriptors import descriptors, places
+from covoxel.fusion.descriptors import MARGIN, Places, descriptors
+from covoxel.fusion.source import Source
+from covoxel.fusion.survey import Votes, votes_of
+from covoxel.fusion.tiling import Window, bounding_window
 
 _KNOTS = 8
 _ROWS = 20_000
@@ -15,26 +19,79 @@ _STEPS = 15
 _CHUNK = 2**18  # voxels
 
 
-def appearance_score(evidence: Evidence, undecided: Tensor) -> Tensor:
-    """Logarithm of how much likelier each label is for what a voxel looks like and where it lies.
+@dataclass(frozen=True, eq=False)
+class Appearance:
+    """What was learnt about an image.
+
+    Parameters
+    ----------
+    window
+        Of the image, with all undecided voxels.
+    places
+        Of these.
+    looks
+        `(m, descriptor)`, what each looks like.
+    weights
+        `(input, label)` float64.
+    """
+
+    window: Window
+    places: Places
+    looks: Tensor
+    weights: Tensor
+
+    def score(self, part: Window, undecided: Tensor, labels: Tensor) -> Tensor:
+        """Logarithm of how much likelier each label is for what a voxel looks like and where it lies.
+
+        Parameters
+        ----------
+        part
+            A window of the image.
+        undecided
+            `(*part)` bool, its m undecided voxels.
+        labels
+            Which labels are wanted, by their places in the source's list.
+
+        Returns
+        -------
+        Tensor
+            `(label, m)` float32. Unchanged (to rounding) by increasing changes of the contrast of any image.
+        """
+        rows = self.places.order(self._flat(part, undecided))
+        weights = self.weights[:, labels]
+        parts = [rows[start : start + _CHUNK] for start in range(0, len(rows), _CHUNK)]
+        scores = [(_inputs(self.looks[own], self.places.of(own)).double() @ weights).float() for own in parts]
+        return torch.cat(scores).T
+
+    def _flat(self, part: Window, undecided: Tensor) -> Tensor:
+        """Where the true voxels of a part are in the flattened window."""
+        flat = torch.zeros((), dtype=torch.int64, device=undecided.device)
+        for axis, (own, whole) in enumerate(zip(part, self.window, strict=True)):
+            along = torch.arange(own.start, own.stop, device=undecided.device) - whole.start
+            flat = flat * (whole.stop - whole.start) + along.view(-1, *[1] * (len(part) - axis - 1))
+        return flat[undecided]
+
+
+def appearance_of(source: Source) -> Appearance:
+    """The appearance of the undecided voxels; the same for all rules, so learnt once for a source."""
+    return source.once("appearance", lambda: learnt_appearance(source, votes_of(source)))
+
+
+def learnt_appearance(source: Source, votes: Votes) -> Appearance:
+    """Learn how much likelier each label is for what a voxel looks like and where it lies.
 
     Each atlas is taken in turn for an image whose labels are known and the others vote on it. A multinomial logistic
     regression is fitted to all of them at once that corrects the logarithm of the votes by smooth functions of the
     voxel's descriptors (the rank of its intensity, of the mean around it, of its contrast) and its place. Its
-    correction for the image is returned: zero where look and place say nothing, for the shares of the votes of the
-    others are right on average.
+    correction for the image is the score: zero where look and place say nothing, for the shares of the votes of the
+    others are right on average. One atlas at a time is in memory.
 
     Parameters
     ----------
-    evidence
-        The warped atlases, cropped to the undecided voxels and `descriptors.MARGIN` voxels around.
-    undecided
-        `(*shape)` bool, the m voxels to learn from and to judge.
-
-    Returns
-    -------
-    Tensor
-        `(label, m)` float32. Unchanged (to rounding) by increasing changes of the contrast of any image.
+    source
+        The atlases.
+    votes
+        Of them; at least one voxel is undecided.
 
     References
     ----------
@@ -42,34 +99,36 @@ def appearance_score(evidence: Evidence, undecided: Tensor) -> Tensor:
     NeuroImage 2011 (voxel-wise correction from features and place); van der Lijn et al., Hippocampus segmentation in
     MR images using atlas registration, voxel classification, and graph cuts, NeuroImage 2008.
     """
-    votes = evidence.labels[:, :, undecided] * evidence.valid[:, None, undecided]
-    seen = evidence.valid[:, undecided]
-    place = places(undecided)
-    step = -(-seen.numel() // _ROWS)
-    rows = slice(step // 2 if step // 2 < len(place) else 0, None, step)
-    prior = _votes_of_others(votes, seen, rows)
-    inputs = [
-        _inputs(descriptors(moved, valid, undecided)[rows], place[rows])[own]
-        for moved, valid, own in zip(evidence.moved, evidence.valid, seen[:, rows], strict=True)
-    ]
-    design, offset = torch.cat(inputs).double(), torch.cat(prior).double()
-    target = torch.cat([own[:, rows].T[there[rows]] for own, there in zip(votes, seen, strict=True)]).double()
-    weights = _learnt(design, offset, target)
-    looks = descriptors(evidence.fixed, torch.ones_like(undecided), undecided)
-    parts = [slice(start, start + _CHUNK) for start in range(0, len(looks), _CHUNK)]
-    return torch.cat([(_inputs(looks[part], place[part]).double() @ weights).float() for part in parts]).T
+    window = bounding_window(votes.undecided, MARGIN)
+    assert window is not None
+    undecided = votes.undecided[window]
+    places = Places(undecided)
+    step = -(-source.atlases * len(places) // _ROWS)
+    rows = slice(step // 2 if step // 2 < len(places) else 0, None, step)
+    voxels = places.voxels(rows) + torch.tensor([side.start for side in window], device=undecided.device)
+    place, inputs, seen, said = places.of(rows), [], [], []
+    for atlas in range(source.atlases):
+        moved, valid = source.look(atlas, window)
+        there = valid[undecided][rows]
+        inputs.append(_inputs(descriptors(moved, valid, undecided, rows), place)[there])
+        said.append(source.indicators_at(atlas, voxels) * there)
+        seen.append(there)
+    own, within = torch.stack(said), torch.stack(seen)
+    prior = _votes_of_others(own, within, votes.usual)
+    target = torch.cat([o[:, there].T for o, there in zip(own, within, strict=True)]).double()
+    weights = _learnt(torch.cat(inputs).double(), torch.cat(prior).double(), target)
+    looks = descriptors(source.fixed[window], torch.ones_like(undecided), undecided)
+    return Appearance(window, places, looks, weights)
 
 
-def _votes_of_others(votes: Tensor, seen: Tensor, rows: slice) -> list[Tensor]:
+def _votes_of_others(votes: Tensor, seen: Tensor, usual: Tensor) -> list[Tensor]:
     """Log of the share of the votes `(rows, label)` each atlas' voxels get from the others, and some votes unsure."""
-    usual = votes.sum((0, 2), dtype=torch.float64)
-    usual = (_UNSURE * usual / usual.sum()).to(votes.dtype)
-    total, voters = votes[:, :, rows].sum(0), seen[:, rows].sum(0)
-    shares = [
-        ((total - own[:, rows]) + usual[:, None]).div_(voters - 1 + _UNSURE).clamp_(min=_LEAST).log_().T[there[rows]]
+    unsure = (_UNSURE * usual / usual.sum()).to(votes.dtype)
+    total, voters = votes.sum(0), seen.sum(0)
+    return [
+        ((total - own) + unsure[:, None]).div_(voters - 1 + _UNSURE).clamp_(min=_LEAST).log_().T[there]
         for own, there in zip(votes, seen, strict=True)
     ]
-    return shares
 
 
 def _inputs(looks: Tensor, place: Tensor) -> Tensor:

@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from covoxel.fusion.agreement import bounding_window
-from covoxel.fusion.base import Evidence, fuse, smallest_winner
+from covoxel.fusion.base import Evidence, fuse, smallest_type, smallest_winner
 from covoxel.fusion.likeness import comparable
+from covoxel.fusion.source import Source, place_of, source_of
+from covoxel.fusion.survey import overlaps_of
 from covoxel.fusion.windows import correlation
 from covoxel.losses.box import box_sum
 from covoxel.metrics.dice import dice
@@ -119,22 +120,27 @@ def _check(scores: Mapping[str, float], count: int | None, share_of_best: float 
         raise ValueError(f"minimum must be at least 1, got {minimum}")
 
 
-def likeness_scores(evidence: Evidence) -> list[float]:
+def likeness_scores(given: Source | Evidence) -> list[float]:
     """Mean correlation, -1 to 1, of the windows of each atlas and the image near the structures of the atlas' labels.
 
     Cheap enough to follow an affine registration: that decides who is worth a deformable one. An atlas without
     structures, or none inside the image, has -1.
     """
-    there = (evidence.labels[:, 1:] > _SEEN).any(1)
-    window = bounding_window(there.any(0), 2 * _REACH)
-    if window is None:
-        return [-1.0] * len(there)
-    pairs, part = comparable(evidence, None, window), evidence.cropped(window)
-    alike = correlation(pairs.fixed, pairs.moved, pairs.inside, _REACH)[:, 0]
-    at: Any = (..., *window)
-    near = box_sum(there[at].to(alike.dtype)[:, None], _REACH)[:, 0] > 0.5
-    near &= part.valid
-    return [float(own[mask].mean()) if mask.any() else -1.0 for own, mask in zip(alike, near, strict=True)]
+    source = source_of(given)
+    sums = torch.zeros((2, source.atlases), dtype=torch.float64, device=source.device)
+    for window in source.windows(reach=_REACH):
+        wide = source.evidence(window, reach=_REACH)
+        there = (wide.labels[:, 1:] > _SEEN).any(1)
+        if not there.any():
+            continue
+        place = place_of(wide)
+        own: Any = (slice(None), *place.inner)
+        near = (box_sum(there.float()[:, None], _REACH)[:, 0] > 0.5)[own] & wide.valid[own]
+        pairs = comparable(source, None, place.window)
+        alike = correlation(pairs.fixed, pairs.moved, pairs.inside, _REACH)[:, 0][own]
+        sums[0] += (alike * near).flatten(1).sum(1, dtype=torch.float64)
+        sums[1] += near.flatten(1).sum(1)
+    return [total / count if count else -1.0 for total, count in sums.T.tolist()]
 
 
 def template_scores(case: Tensor, atlases: Sequence[Tensor]) -> list[float]:
@@ -165,17 +171,32 @@ def _even(x: Tensor) -> Tensor:
     return (x - x.mean()) / x.std(correction=0).clamp(min=1e-9)
 
 
-def agreements(evidence: Evidence, label_map: Tensor) -> list[float]:
+def agreements(given: Source | Evidence, label_map: Tensor) -> list[float]:
     """Mean over structures of the Dice of each atlas' likeliest labels with `label_map` `(*shape)`; nan without any."""
-    found = []
-    for labels in evidence.labels:
-        overlap = dice(evidence.values[smallest_winner(labels)], label_map, evidence.values)
-        known = [value for value in overlap.values() if isfinite(value)]
-        found.append(sum(known) / len(known) if known else float("nan"))
-    return found
+    source = source_of(given)
+    labels = len(source.values)
+    both, own = (torch.zeros((source.atlases, labels), dtype=torch.int64, device=source.device) for _ in range(2))
+    result = torch.zeros(labels, dtype=torch.int64, device=source.device)
+    for window in source.windows(reach=0):
+        evidence = source.evidence(window)
+        fused = _known(label_map[window].to(source.values).flatten(), source)
+        result += torch.bincount(fused, minlength=labels)
+        places = source.places_of(evidence.values)
+        for atlas, indicators in enumerate(evidence.labels):
+            said = places[smallest_winner(indicators)].flatten()
+            own[atlas] += torch.bincount(said, minlength=labels)
+            both[atlas] += torch.bincount(said[said == fused], minlength=labels)
+    overlap = (2 * both.double() / (own + result))[:, 1:]  # nan where neither has the structure
+    return overlap.nanmean(1).tolist()
 
 
-def contradicting_atlases(evidence: Evidence, names: Sequence[str], *, gross: float = GROSS) -> dict[str, str]:
+def _known(labels: Tensor, source: Source) -> Tensor:
+    """Place of each label in the list of the source; background for one that is not there."""
+    place = source.places_of(labels).clamp_(max=len(source.values) - 1)
+    return torch.where(source.values[place] == labels, place, 0)
+
+
+def contradicting_atlases(given: Source | Evidence, names: Sequence[str], *, gross: float = GROSS) -> dict[str, str]:
     """Atlases whose propagated labels disagree grossly with all the others', with the sentence that says so.
 
     Measured is the median over the other atlases of the Dice with their labels (mean over structures). An atlas is
@@ -185,7 +206,7 @@ def contradicting_atlases(evidence: Evidence, names: Sequence[str], *, gross: fl
 
     Parameters
     ----------
-    evidence
+    given
         The warped atlases.
     names
         Their names, in the same order.
@@ -197,11 +218,12 @@ def contradicting_atlases(evidence: Evidence, names: Sequence[str], *, gross: fl
     dict
         Sentence by name.
     """
-    if len(names) != len(evidence.moved):
-        raise ValueError(f"names must be those of {len(evidence.moved)} atlases, got {len(names)}")
+    source = source_of(given)
+    if len(names) != source.atlases:
+        raise ValueError(f"names must be those of {source.atlases} atlases, got {len(names)}")
     if len(names) < 3:
         return {}
-    overlap = _overlaps(evidence)
+    overlap = overlaps_of(source)
     typical = float(overlap.median())
     limit = min(gross * typical, typical - _UNUSUAL * float((overlap - typical).abs().median()))
     found = {}
@@ -215,26 +237,8 @@ def contradicting_atlases(evidence: Evidence, names: Sequence[str], *, gross: fl
     return found
 
 
-def _overlaps(evidence: Evidence) -> Tensor:
-    """Median over the others of the mean Dice over structures of each atlas' labels, `(atlas,)`."""
-    window = bounding_window((evidence.labels[:, 1:] > _SEEN).any(1).any(0))
-    atlases = len(evidence.moved)
-    if window is None:
-        return torch.ones(atlases)
-    part = evidence.cropped(window)
-    labels, valid = part.labels[:, 1:].flatten(2), part.valid.flatten(1)[:, None].to(part.labels.dtype)
-    labels = labels * valid
-    table = torch.full((atlases, atlases), torch.nan)
-    for first in range(atlases):
-        both = (labels[first] * labels).sum(2)  # (atlas, structure), over what both see
-        squares = (labels[first].square() * valid).sum(2) + (labels.square() * valid[first]).sum(2)
-        table[first] = torch.where(squares > 0, 2 * both / squares, torch.nan).nanmean(1)
-    table.fill_diagonal_(torch.nan)
-    return table.nanmedian(1).values.nan_to_num(1.0)
-
-
 def dice_by_count(
-    evidence: Evidence,
+    given: Source | Evidence,
     truth: Tensor,
     order: Sequence[int],
     *,
@@ -246,7 +250,7 @@ def dice_by_count(
 
     Parameters
     ----------
-    evidence
+    given
         All atlases, warped onto the case (which must not be among them).
     truth
         `(*shape)` its true labels.
@@ -262,14 +266,27 @@ def dice_by_count(
     dict
         Dice by number of atlases; structures neither in the result nor in the truth do not count.
     """
-    if sorted(order) != list(range(len(evidence.moved))):
-        raise ValueError(f"order must hold each of {len(evidence.moved)} atlases once, got {list(order)}")
-    curve = {}
-    for count in counts if counts is not None else range(1, len(order) + 1):
+    source = source_of(given)
+    if sorted(order) != list(range(source.atlases)):
+        raise ValueError(f"order must hold each of {source.atlases} atlases once, got {list(order)}")
+    wanted = list(counts if counts is not None else range(1, len(order) + 1))
+    for count in wanted:
         if not 1 <= count <= len(order):
             raise ValueError(f"counts must lie in 1 to {len(order)}, got {count}")
-        some = evidence.of_atlases(torch.tensor(list(order[:count])))
-        overlap = dice(fuse(rule, some, **settings).label_map, truth.to(evidence.fixed.device), evidence.values)
-        known = [value for value in overlap.values() if isfinite(value)]
-        curve[count] = sum(known) / len(known) if known else float("nan")
-    return curve
+    kind = smallest_type(source.values)
+    maps = {count: torch.zeros(source.shape, dtype=kind, device=source.device) for count in wanted}
+    some = {count: torch.tensor(list(order[:count])) for count in wanted}
+    sources = [source.of_atlases(own.tolist()) for own in some.values()]  # kept: what they know is found once
+    for window in source.windows():
+        evidence = source.evidence(window, reach=int(settings.get("search", 1)))
+        for count, label_map in maps.items():
+            label_map[window] = fuse(rule, evidence.of_atlases(some[count]), **settings).label_map.to(kind)
+    del sources
+    overlaps = {count: dice(label_map, truth.to(source.device), source.values) for count, label_map in maps.items()}
+    return {count: mean_of(overlap) for count, overlap in overlaps.items()}
+
+
+def mean_of(overlap: Mapping[int, float]) -> float:
+    """Mean of those that are known; nan where none is."""
+    known = [value for value in overlap.values() if isfinite(value)]
+    return sum(known) / len(known) if known else float("nan")

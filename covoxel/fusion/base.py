@@ -2,12 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from covoxel.registry import Registry
+
+if TYPE_CHECKING:
+    from covoxel.fusion.source import Place
 
 TIE_TOLERANCE = 1e-5
 """Probabilities closer than this are a tie; far above float32 rounding, far below any vote."""
@@ -15,7 +18,7 @@ TIE_TOLERANCE = 1e-5
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """Everything the atlases say about one fixed image, on its grid.
+    """Everything the atlases say about one fixed image, or about a part of it, on its grid.
 
     The label set is the union over the atlases: an atlas in which a label does not occur has a zero indicator
     there and so votes against it wherever it votes. Where an atlas is not valid it does not vote at all.
@@ -29,9 +32,12 @@ class Evidence:
     labels
         `(atlas, label, *shape)` float32, interpolated indicators of the labels; they sum to one over `label`.
     values
-        `(label,)` int64 label values in ascending order, 0 (background) first.
+        `(label,)` int64 label values in ascending order, 0 (background) first; of a part, those that occur there.
     valid
         `(atlas, *shape)` bool, whether the voxel lies inside the atlas' field of view.
+    place
+        Of what this is a part (`covoxel.fusion.source`): rules take from there what depends on the whole image, and
+        their answer holds for the core of the part. None: this is the whole.
 
     Raises
     ------
@@ -44,6 +50,7 @@ class Evidence:
     labels: Tensor
     values: Tensor
     valid: Tensor
+    place: "Place | None" = None
 
     def __post_init__(self) -> None:
         shape = tuple(self.fixed.shape)
@@ -66,19 +73,15 @@ class Evidence:
     def of_atlases(self, atlases: Tensor) -> "Evidence":
         """The evidence of some atlases alone, given by their indices `(atlas,)`, in that order; copies."""
         index = atlases.to(self.moved.device)
-        return replace(self, moved=self.moved[index], labels=self.labels[index], valid=self.valid[index])
-
-    def cropped(self, window: tuple[slice, ...]) -> "Evidence":
-        """The same evidence on a part of the grid; views, no copies."""
-        part: Any = (..., *window)
-        return replace(
-            self, fixed=self.fixed[part], moved=self.moved[part], labels=self.labels[part], valid=self.valid[part]
-        )
+        place = self.place
+        if place is not None:
+            place = replace(place, source=place.source.of_atlases(atlases.tolist()))
+        return replace(self, moved=self.moved[index], labels=self.labels[index], valid=self.valid[index], place=place)
 
 
 @dataclass(frozen=True, eq=False)
 class Fused:
-    """The result of a fusion.
+    """The result of a fusion of evidence, which may be a part of an image.
 
     Parameters
     ----------
@@ -98,7 +101,11 @@ class Fused:
 
 
 FusionRule = Callable[..., Tensor]
-"""`f(evidence, **settings) -> probabilities (label, *shape)` float32 in 0 to 1, summing to one over `label`."""
+"""`f(evidence, **settings) -> probabilities (label, *shape)` float32 in 0 to 1, summing to one over `label`.
+
+Evidence may be a part of an image: the answer must then hold for its core, and be what it would be of the whole image.
+What depends on all of it is asked of `covoxel.fusion.source.source_of(evidence)`.
+"""
 
 FUSION_RULES: Registry[FusionRule] = Registry("fusion rule", "covoxel.fusion")
 
@@ -114,7 +121,7 @@ def fuse(rule: str, evidence: Evidence, **settings: Any) -> Fused:
     rule
         Name in `FUSION_RULES`.
     evidence
-        The warped atlases.
+        The warped atlases; of a part, the result is that of its core.
     **settings
         Settings of that rule.
 
@@ -123,7 +130,11 @@ def fuse(rule: str, evidence: Evidence, **settings: Any) -> Fused:
     KeyError
         If the rule is unknown.
     """
-    return fused_of(FUSION_RULES[rule](evidence, **settings), evidence.values, evidence.valid.any(0))
+    probabilities, seen = FUSION_RULES[rule](evidence, **settings), evidence.valid.any(0)
+    if evidence.place is not None:
+        inner = evidence.place.inner
+        probabilities, seen = probabilities[(slice(None), *inner)], seen[inner]
+    return fused_of(probabilities, evidence.values, seen)
 
 
 def fused_of(probabilities: Tensor, values: Tensor, seen: Tensor) -> Fused:
@@ -131,6 +142,14 @@ def fused_of(probabilities: Tensor, values: Tensor, seen: Tensor) -> Fused:
     winner = smallest_winner(probabilities)
     confidence = probabilities.gather(0, winner[None])[0].clamp(0, 1)
     return Fused(values.to(winner.device)[winner], confidence.masked_fill(~seen, 0.0), probabilities)
+
+
+def smallest_type(values: Tensor) -> torch.dtype:
+    """The smallest whole-number type that holds these label values."""
+    least, most = int(values.min()), int(values.max())
+    kinds = (torch.uint8, torch.int16, torch.int32)
+    fits = (kind for kind in kinds if torch.iinfo(kind).min <= least and most <= torch.iinfo(kind).max)
+    return next(fits, torch.int64)
 
 
 def smallest_winner(probabilities: Tensor) -> Tensor:

@@ -9,12 +9,13 @@ from numpy.typing import NDArray
 from scipy.optimize import nnls
 
 from covoxel.fusion import strict
-from covoxel.fusion.base import Evidence, Fused
+from covoxel.fusion.base import Evidence
 from covoxel.fusion.calibration import Calibration, Predicted
-from covoxel.fusion.candidates import CONSENSUS, VOTE
+from covoxel.fusion.candidates import CONSENSUS, VOTE, FusedImage
 from covoxel.fusion.facts import CLEAN, Fact
 from covoxel.fusion.planted import OF_THE_IMAGE
 from covoxel.fusion.quality import Signs, signs_of
+from covoxel.fusion.source import Source
 
 VERSION = 1
 _ORDER = ("joint_label_fusion", CONSENSUS, "locally_weighted", "data_parameters", "staple", VOTE)
@@ -74,7 +75,7 @@ class Selected:
     """
 
     rule: str
-    fused: Fused
+    fused: FusedImage
     predicted: Mapping[str, Predicted]
     reason: str
 
@@ -125,13 +126,13 @@ class Selector:
         return cls(Calibration.fit(rows), favourites, gains, flags)
 
     def select(
-        self, evidence: Evidence, results: Mapping[str, Fused], *, trust: Sequence[float] | None = None
+        self, given: Source | Evidence, results: Mapping[str, FusedImage], *, trust: Sequence[float] | None = None
     ) -> Selected:
         """The result to keep: the favourite's, unless this case gives good reason for another.
 
         Parameters
         ----------
-        evidence, results, trust
+        given, results, trust
             As for `signs_of`; `results` of `covoxel.fusion.candidates.candidates`.
 
         Raises
@@ -141,7 +142,7 @@ class Selector:
         """
         if not results:
             raise ValueError("results must hold at least one rule's, got none")
-        signs = signs_of(evidence, results, trust=trust)
+        signs = signs_of(given, results, trust=trust)
         predicted = {rule: self.calibration.predict(own, rule) for rule, own in signs.items()}
         favourite = next((rule for rule in self.favourites if rule in results), min(results))
         rivals = sorted(set(results) & set(self.gains)) if favourite == self.favourites[0] else []

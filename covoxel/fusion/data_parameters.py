@@ -9,6 +9,8 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from covoxel.fusion.base import FUSION_RULES, Evidence, weighted_vote
+from covoxel.fusion.source import source_of
+from covoxel.fusion.survey import votes_of
 
 Weighting = Literal["softmax", "sigmoid", "fixed"]
 WEIGHTINGS: tuple[Weighting, ...] = ("softmax", "sigmoid", "fixed")
@@ -74,7 +76,7 @@ def log_weights(evidence: Evidence, parameters: Sequence[float] | None, weightin
     if weighting != "softmax":
         logits = logsigmoid(logits)
     if weighting == "fixed":
-        logits = logits - ((_foreground(evidence) + math.e).log() + math.e).log()
+        logits = logits - ((votes_of(source_of(evidence)).foreground + math.e).log() + math.e).log()
     return logits - logits.amax()
 
 
@@ -87,9 +89,3 @@ def _checked(parameters: Sequence[float] | None, atlases: int) -> Tensor:
         if not math.isfinite(value):
             raise ValueError(f"parameters must be finite numbers, got {value} for atlas {index}")
     return torch.tensor([float(value) for value in parameters], dtype=torch.float64)
-
-
-def _foreground(evidence: Evidence) -> Tensor:
-    """Voxels, `(atlas,)` float64, that an atlas sees and gives to labels other than background."""
-    pairs = zip(evidence.labels, evidence.valid, strict=True)
-    return torch.stack([((1 - labels[0].double()) * valid).sum() for labels, valid in pairs])

@@ -8,10 +8,11 @@ from typing import Any
 from torch import Tensor
 
 from covoxel.fusion import strict
-from covoxel.fusion.base import Evidence, Fused
-from covoxel.fusion.candidates import candidates
+from covoxel.fusion.base import Evidence
+from covoxel.fusion.candidates import FusedImage, candidates
 from covoxel.fusion.planted import planted
 from covoxel.fusion.quality import NAMES, Signs, signs_of
+from covoxel.fusion.source import Source, source_of
 from covoxel.metrics.dice import dice
 
 CLEAN = "clean"
@@ -64,7 +65,7 @@ class Fact:
 
 def facts_of(
     case: str,
-    evidence: Evidence,
+    given: Source | Evidence,
     truth: Tensor,
     rules: Mapping[str, Mapping[str, Any]],
     *,
@@ -78,7 +79,7 @@ def facts_of(
     ----------
     case
         Its name.
-    evidence
+    given
         The other atlases, warped onto it. It must not be among them: a case that votes on itself is always right.
     truth
         `(*shape)` its true labels on the grid of the evidence.
@@ -97,8 +98,9 @@ def facts_of(
     list of Fact
         A row for each candidate (see `covoxel.fusion.candidates`) and kind.
     """
-    rows = _rows(case, CLEAN, evidence, truth, rules, trust)
-    for kind, spoilt in planted(evidence, seed=seed, count=plant):
+    source = source_of(given)
+    rows = _rows(case, CLEAN, source, truth, rules, trust)
+    for kind, spoilt in planted(source, seed=seed, count=plant):
         rows += _rows(case, kind, spoilt, truth, rules, trust)
     return rows
 
@@ -106,19 +108,19 @@ def facts_of(
 def _rows(
     case: str,
     kind: str,
-    evidence: Evidence,
+    source: Source,
     truth: Tensor,
     rules: Mapping[str, Mapping[str, Any]],
     trust: Sequence[float] | None,
 ) -> list[Fact]:
-    results = candidates(evidence, rules)
-    signs = signs_of(evidence, results, trust=trust)
-    return [Fact(case, rule, kind, signs[rule], mean_dice(results[rule], truth, evidence)) for rule in results]
+    results = candidates(source, rules)
+    signs = signs_of(source, results, trust=trust)
+    return [Fact(case, rule, kind, signs[rule], mean_dice(results[rule], truth, source)) for rule in results]
 
 
-def mean_dice(fused: Fused, truth: Tensor, evidence: Evidence) -> float:
+def mean_dice(fused: FusedImage, truth: Tensor, given: Source | Evidence) -> float:
     """Mean over the structures of their Dice with the truth, 0 where there is none to compare."""
-    known = [d for d in dice(fused.label_map, truth, evidence.values).values() if isfinite(d)]
+    known = [d for d in dice(fused.label_map, truth, given.values).values() if isfinite(d)]
     return sum(known) / len(known) if known else 0.0
 
 

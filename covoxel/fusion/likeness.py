@@ -7,8 +7,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from covoxel.fusion.base import Evidence
-from covoxel.fusion.windows import correlation, locally_normalised, standardised, window_mean
+from covoxel.fusion.source import Source
+from covoxel.fusion.survey import scales_of
+from covoxel.fusion.tiling import Window, grown, within
+from covoxel.fusion.windows import correlation, locally_normalised, window_mean
 
 Kernel = Literal["ssd", "lncc"]
 _DISTANCE_FLOOR = 1e-4
@@ -32,18 +34,34 @@ class Pairs:
         return Pairs(*(functional.pad(x, sides) for x in (self.fixed, self.moved, self.inside)))
 
 
-def comparable(evidence: Evidence, normalisation_radius: int | None, window: tuple[slice, ...]) -> Pairs:
+def comparable(source: Source, normalisation_radius: int | None, window: Window) -> Pairs:
     """Pairs within `window`, normalised over the whole image and then, if a radius is given, in windows of it."""
-    margin = normalisation_radius or 0
-    outer = tuple(slice(max(0, w.start - margin), w.stop + margin) for w in window)
-    even = standardised(evidence).cropped(outer)
-    moved, inside = even.moved[:, None], even.valid[:, None].to(even.moved.dtype)
-    fixed = even.fixed.expand_as(even.moved)[:, None]
+    outer = grown(window, normalisation_radius or 0, source.shape)
+    even = standardised(source, outer)
+    moved, inside = even.moved, even.inside
+    fixed = even.fixed.expand_as(moved)
     if normalisation_radius is not None:
         moved = locally_normalised(moved, inside, normalisation_radius)
         fixed = locally_normalised(fixed, inside, normalisation_radius)
-    inner = tuple(slice(w.start - o.start, w.stop - o.start) for w, o in zip(window, outer, strict=True))
-    return Pairs(*(x[:, :, *inner] for x in (fixed, moved, inside)))
+    return Pairs(fixed, moved, inside).part(within(window, outer))
+
+
+def standardised(source: Source, window: Window) -> Pairs:
+    """Pairs within `window`, each image with mean 0 and standard deviation 1 over the voxels that all atlases see.
+
+    Where the atlases share no voxel, over all voxels. A constant image becomes zero. `fixed` is `(1, 1, *window)`.
+    """
+    scales = scales_of(source)
+    looks = [source.look(atlas, window) for atlas in range(source.atlases)]
+    moved = torch.stack([_even(image, scale) for (image, _), scale in zip(looks, scales.moved, strict=True)])
+    inside = torch.stack([valid for _, valid in looks])[:, None].to(moved.dtype)
+    return Pairs(_even(source.fixed[window], scales.fixed)[None, None], moved[:, None], inside)
+
+
+def _even(image: Tensor, scale: tuple[float, float] | None) -> Tensor:
+    if scale is None:
+        return torch.zeros_like(image)
+    return ((image - scale[0]) / scale[1]).to(image.dtype)
 
 
 def window_distance(pairs: Pairs, kernel: Kernel, radius: int) -> Tensor:

@@ -1,15 +1,15 @@
 """Evidence spoilt on purpose: registrations that failed, so that a calibration sees more than good cases."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from functools import partial
 
 import torch
 from torch import Tensor
 
 from covoxel.fusion.base import Evidence
-from covoxel.spatial.smoothing import refine
-from covoxel.spatial.warp import warp
+from covoxel.fusion.source import Source, source_of
+from covoxel.fusion.spoilt import Bends, Blind, Displaced, Flipped, WithImage
+from covoxel.fusion.survey import votes_of
 
 OF_THE_IMAGE = ("noisy", "inverted")
 """Kinds that spoil the image and not the registrations: the vote is then as good as ever, though it looks bad."""
@@ -17,7 +17,7 @@ OF_THE_IMAGE = ("noisy", "inverted")
 _CELLS = 4  # nodes along each side of a random smooth displacement
 
 
-def planted(evidence: Evidence, *, seed: int = 0, count: int | None = None) -> Iterator[tuple[str, Evidence]]:
+def planted(given: Source | Evidence, *, seed: int = 0, count: int | None = None) -> Iterator[tuple[str, Source]]:
     """The same case with failures of many kinds and degrees, each with its name.
 
     ============== ===================================================================================================
@@ -41,19 +41,20 @@ def planted(evidence: Evidence, *, seed: int = 0, count: int | None = None) -> I
 
     Parameters
     ----------
-    evidence
+    given
         The case as it is.
     seed
         A kind is the same for the same seed, whatever others are asked for.
     count
         Number of kinds, drawn by the seed; one of them spoils the image. None: all.
     """
-    kinds = [kind for kind in _KINDS if len(evidence.moved) >= _KINDS[kind][0]]
+    source = source_of(given)
+    kinds = [kind for kind in _KINDS if source.atlases >= _KINDS[kind][0]]
     if count is not None:
         kinds = _drawn(kinds, seed, count)
     for kind in kinds:
-        draw = _Draw(seed, kind, _side(evidence))
-        yield kind, _KINDS[kind][1](evidence, draw)
+        draw = _Draw(seed, kind, _side(source))
+        yield kind, _KINDS[kind][1](source, draw)
 
 
 def _drawn(kinds: list[str], seed: int, count: int) -> list[str]:
@@ -82,48 +83,47 @@ class _Draw:
         shifts: Tensor = length * direction / torch.linalg.vector_norm(direction, dim=1, keepdim=True)
         return shifts
 
-    def bends(self, count: int, shape: torch.Size) -> Tensor:
-        """Smooth random displacements, `(count, n, *shape)`, of one standard deviation."""
+    def bends(self, count: int, shape: tuple[int, ...]) -> Bends:
+        """Smooth random displacements of one standard deviation."""
         nodes = torch.randn(count, len(shape), *[_CELLS] * len(shape), generator=self.generator)
-        bend: Tensor = refine(nodes, [side / _CELLS for side in shape], shape)
-        return bend * (self.side * self.share(0.1, 0.6) / max(float(bend.std()), 1e-6))
+        bends = Bends(nodes, shape)
+        return bends.times(self.side * self.share(0.1, 0.6) / max(bends.spread(), 1e-6))
 
 
-def _few(evidence: Evidence, draw: _Draw, kept: int = 2) -> Evidence:
-    return alone(evidence, draw.order(len(evidence.moved))[:kept])
+def _few(source: Source, draw: _Draw, kept: int = 2) -> Source:
+    return alone(source, draw.order(source.atlases)[:kept])
 
 
 def _moved(
-    evidence: Evidence, draw: _Draw, *, low: float = 0.1, high: float = 0.6, each: bool = False, whole: float = 0.0
-) -> Evidence:
+    source: Source, draw: _Draw, *, low: float = 0.1, high: float = 0.6, each: bool = False, whole: float = 0.0
+) -> Source:
     """Atlases shifted together, or each by its own, but for a share of them that stays whole."""
-    atlases = len(evidence.moved)
-    shifts = draw.shifts(atlases if each else 1, evidence.fixed.ndim, low, high).expand(atlases, -1).clone()
-    shifts[draw.order(atlases)[: round(whole * atlases)]] = 0
-    return displaced(evidence, shifts)
+    shifts = draw.shifts(source.atlases if each else 1, len(source.shape), low, high)
+    shifts = shifts.expand(source.atlases, -1).clone()
+    shifts[draw.order(source.atlases)[: round(whole * source.atlases)]] = 0
+    return displaced(source, shifts)
 
 
-def _warped(evidence: Evidence, draw: _Draw, *, each: bool = False) -> Evidence:
-    atlases, shape = len(evidence.moved), evidence.fixed.shape
-    bend = draw.bends(atlases if each else 1, shape)
-    return displaced(evidence, bend.expand(atlases, *bend.shape[1:]))
+def _warped(source: Source, draw: _Draw, *, each: bool = False) -> Source:
+    bends = draw.bends(source.atlases if each else 1, source.shape)
+    return Displaced(source, lambda atlas, window: bends.of(atlas if each else 0, window))
 
 
-def _flipped(evidence: Evidence, draw: _Draw) -> Evidence:
-    return flipped(evidence, int(draw.order(evidence.fixed.ndim)[0]))
+def _flipped(source: Source, draw: _Draw) -> Source:
+    return flipped(source, int(draw.order(len(source.shape))[0]))
 
 
-def _noisy(evidence: Evidence, draw: _Draw) -> Evidence:
-    fixed = evidence.fixed
+def _noisy(source: Source, draw: _Draw) -> Source:
+    fixed = source.fixed
     noise = torch.randn(fixed.shape, generator=draw.generator).to(fixed)
-    return replace(evidence, fixed=fixed + draw.share(0.5, 3.0) * fixed.std(correction=0) * noise)
+    return WithImage(source, fixed + draw.share(0.5, 3.0) * fixed.std(correction=0) * noise)
 
 
-def _inverted(evidence: Evidence, draw: _Draw) -> Evidence:
-    return replace(evidence, fixed=-evidence.fixed)
+def _inverted(source: Source, draw: _Draw) -> Source:
+    return WithImage(source, -source.fixed)
 
 
-_KINDS: dict[str, tuple[int, Callable[[Evidence, _Draw], Evidence]]] = {  # the fewest atlases, and what is done
+_KINDS: dict[str, tuple[int, Callable[[Source, _Draw], Source]]] = {  # the fewest atlases, and what is done
     "few": (3, _few),
     "single": (2, partial(_few, kept=1)),
     "shifted": (1, _moved),
@@ -138,35 +138,28 @@ _KINDS: dict[str, tuple[int, Callable[[Evidence, _Draw], Evidence]]] = {  # the 
 }
 
 
-def alone(evidence: Evidence, atlases: Tensor) -> Evidence:
+def alone(given: Source | Evidence, atlases: Tensor) -> Source:
     """The evidence with all atlases blind but those of the indices given; there are as many atlases as before."""
-    seen = torch.zeros(len(evidence.moved), dtype=torch.bool)
-    seen[atlases] = True
-    seen = seen.to(evidence.valid.device).view(-1, *[1] * evidence.fixed.ndim)
-    return replace(evidence, valid=evidence.valid & seen)
+    return Blind(source_of(given), atlases.tolist())
 
 
-def flipped(evidence: Evidence, axis: int) -> Evidence:
+def flipped(given: Source | Evidence, axis: int) -> Source:
     """All atlases mirrored along an axis of the grid, the image as it is."""
-    moved, labels, valid = (
-        x.flip(axis - evidence.fixed.ndim) for x in (evidence.moved, evidence.labels, evidence.valid)
-    )
-    return replace(evidence, moved=moved, labels=labels, valid=valid)
+    return Flipped(source_of(given), axis)
 
 
-def displaced(evidence: Evidence, displacement_vox: Tensor) -> Evidence:
-    """Atlases moved on by `(atlas, n)` shifts or `(atlas, n, *shape)` displacements in voxels of the grid."""
-    shape = evidence.fixed.shape
-    if displacement_vox.ndim == 2:
-        displacement_vox = displacement_vox[(..., *[None] * len(shape))].expand(-1, -1, *shape)
-    displacement_vox = displacement_vox.to(evidence.moved)
-    stacked = torch.cat([evidence.moved[:, None], evidence.labels, evidence.valid[:, None].float()], 1)
-    there = warp(stacked, displacement_vox)
-    return replace(evidence, moved=there[:, 0], labels=there[:, 1:-1], valid=there[:, -1] > 0.5)
+def displaced(given: Source | Evidence, shifts_vox: Tensor) -> Source:
+    """Atlases moved on by `(atlas, n)` shifts in voxels of the grid."""
+
+    def shift(atlas: int, window: tuple[slice, ...]) -> Tensor:
+        shape = [side.stop - side.start for side in window]
+        return shifts_vox[atlas].float()[(..., *[None] * len(shape))].expand(-1, *shape)
+
+    return Displaced(source_of(given), shift)
 
 
-def _side(evidence: Evidence) -> float:
+def _side(source: Source) -> float:
     """Root of the mean volume of a structure in an atlas, in voxels, at least 2."""
-    volumes = evidence.labels[:, 1:].flatten(2).sum(2)
+    volumes = votes_of(source).volumes[:, 1:]
     there = volumes[volumes > 1]
-    return max(2.0, float(there.mean()) ** (1 / evidence.fixed.ndim)) if len(there) else 2.0
+    return max(2.0, float(there.mean()) ** (1 / len(source.shape))) if len(there) else 2.0

@@ -1,27 +1,23 @@
 """Signs of the quality of a fused label map that need no truth: agreement, likeness, appearance, size."""
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from covoxel.fusion.agreement import bounding_window
-from covoxel.fusion.base import Evidence, Fused, smallest_winner, weighted_vote
-from covoxel.fusion.likeness import Pairs, comparable
-from covoxel.fusion.windows import correlation
-from covoxel.losses.box import box_sum
-
-_REACH = 2  # voxels: half side of the windows compared, and thickness of the shell around a structure
-_SEEN = 0.05  # a label with less of a voxel is not there
+from covoxel.fusion.base import Evidence
+from covoxel.fusion.candidates import FusedImage
+from covoxel.fusion.source import Source, source_of
+from covoxel.fusion.survey import scales_of
+from covoxel.fusion.tally import Tally, tallied
 
 Signs = dict[str, float]
 """Numbers by name of sign, see `signs_of`."""
 
 
 def signs_of(
-    evidence: Evidence, results: Mapping[str, Fused], *, trust: Sequence[float] | None = None
+    given: Source | Evidence, results: Mapping[str, FusedImage], *, trust: Sequence[float] | None = None
 ) -> dict[str, Signs]:
     """Signs of quality of the results of several rules on one image.
 
@@ -51,7 +47,7 @@ def signs_of(
 
     Parameters
     ----------
-    evidence
+    given
         The warped atlases.
     results
         Result of each rule on that evidence.
@@ -69,14 +65,15 @@ def signs_of(
     ValueError
         If `trust` is not one finite, non-negative number an atlas.
     """
-    weight = _trusted(trust, len(evidence.moved), evidence.fixed.device)
-    seeing = evidence.valid.flatten(1).any(1)
+    source = source_of(given)
+    weight = _trusted(trust, source.atlases, source.device)
+    seeing = scales_of(source).sees
     if not seeing.all() and float(weight[seeing].sum()) > 0:  # the others are as good as absent
-        evidence, weight = evidence.of_atlases(seeing.nonzero()[:, 0]), weight[seeing]
-    view = _View.of(evidence, results)
-    if view is None:
+        source, weight = source.of_atlases(seeing.nonzero()[:, 0].tolist()), weight[seeing]
+    tallies = tallied(source, results, weight)
+    if tallies is None:
         return {rule: dict.fromkeys(NAMES, 0.0) for rule in results}
-    return {rule: _signs(view, fused, weight) for rule, fused in results.items()}
+    return {rule: _signs(tally, results[rule], weight) for rule, tally in tallies.items()}
 
 
 NAMES = (
@@ -99,31 +96,6 @@ NAMES = (
 """Names of all signs."""
 
 
-@dataclass(frozen=True, eq=False)
-class _View:
-    """What all rules of a case share: the window around all structures, and likeness in it."""
-
-    window: tuple[Any, ...]
-    evidence: Evidence
-    pairs: Pairs
-    alike: Tensor  # (atlas, *shape)
-    vote: Tensor  # (structure, voxel) bool
-
-    @classmethod
-    def of(cls, evidence: Evidence, results: Mapping[str, Fused]) -> "_View | None":
-        there = (evidence.labels[:, 1:] > _SEEN).any(1).any(0)
-        for fused in results.values():
-            there |= fused.label_map.to(there.device) != 0
-        window = bounding_window(there, 2 * _REACH)
-        if window is None:
-            return None
-        pairs, part = comparable(evidence, None, window), evidence.cropped(window)
-        alike = correlation(pairs.fixed, pairs.moved, pairs.inside, _REACH)[:, 0]
-        votes = weighted_vote(part, part.valid.to(part.labels.dtype))
-        vote = _indicators(part.values[smallest_winner(votes)], part.values)
-        return cls(window, part, pairs, alike, vote)
-
-
 def _trusted(trust: Sequence[float] | None, atlases: int, device: torch.device) -> Tensor:
     weight = torch.ones(atlases) if trust is None else torch.as_tensor(trust, dtype=torch.float32)
     if weight.shape != (atlases,) or not weight.isfinite().all() or weight.min() < 0 or weight.sum() <= 0:
@@ -133,38 +105,34 @@ def _trusted(trust: Sequence[float] | None, atlases: int, device: torch.device) 
     return (weight / weight.sum()).to(device)
 
 
-def _signs(view: _View, fused: Fused, weight: Tensor) -> Signs:
-    evidence, at = view.evidence, (..., *view.window)
-    label_map = fused.label_map.to(evidence.fixed.device)[at]
-    result = _indicators(label_map, evidence.values)
-    near = box_sum((label_map != 0).to(evidence.fixed.dtype)[None, None], _REACH)[0, 0] > 0.5
+def _signs(tally: Tally, fused: FusedImage, weight: Tensor) -> Signs:
+    found = tally.sums
+    near = float(found["near"])
+    alike = (found["alike"] / found["seen near"].clamp(min=1)).clamp(min=1e-3).pow(4)
+    result, (right, expected) = found["result"][1:], fused.expected.to(weight.device)[:, 1:]
     signs = {
-        **_agreement(result, evidence, weight, _alike(view, near) * weight),
-        "with_vote": _mean(_dice(result.float(), view.vote.float())),
-        "expected": _mean(_dice(result.float(), fused.probabilities.to(evidence.fixed.device)[1:][at].flatten(1))),
-        "confidence": _mean(fused.confidence.to(evidence.fixed.device)[at][near]),
-        **_likeness(view, near, weight),
-        **_appearance(view, label_map, near),
-        "alone": 1 / len(evidence.moved),
+        **_agreement(found, weight, alike * weight),
+        "with_vote": _mean(_dice(found["as voted"][1:], result + found["voted"][1:])),
+        "expected": _mean(_dice(right, result + expected)),
+        "confidence": float(found["confidence"]) / near if near else 0.0,
+        **_likeness(found),
+        **_appearance(found),
+        "alone": 1 / len(weight),
     }
     return {name: signs[name] for name in NAMES}
 
 
-def _alike(view: _View, near: Tensor) -> Tensor:
-    """Fourth power of the mean likeness, `(atlas,)`, of each atlas near the structures, where it sees them."""
-    inside = near & view.evidence.valid
-    mean = (view.alike * inside).flatten(1).sum(1) / inside.flatten(1).sum(1).clamp(min=1)
-    return mean.clamp(min=1e-3).pow(4)
+def _dice(both: Tensor, whole: Tensor) -> Tensor:
+    """Dice, `(structure,)`, of what is in both and the sum of the two; nan where both are empty."""
+    return torch.where(whole > 0, 2 * both / whole, torch.nan)
 
 
-def _agreement(result: Tensor, evidence: Evidence, weight: Tensor, alike: Tensor) -> Signs:
+def _agreement(found: Mapping[str, Tensor], weight: Tensor, alike: Tensor) -> Signs:
     """Agreement with the propagated labels, and size beside them."""
-    labels, valid = evidence.labels[:, 1:].flatten(2), evidence.valid.flatten(1)[:, None]
-    seen = result[None] & valid
-    both, whole, own = (labels * seen).sum(2), seen.sum(2), (labels * valid).sum(2)
-    overlap = 2 * both / (whole + own)  # nan where neither has the structure
+    own = found["own"][:, 1:]
+    overlap = 2 * found["agreed"][:, 1:] / (found["result seen"][:, 1:] + own)  # nan where neither has the structure
     of_structures = _over_atlases(overlap, weight)
-    size = ((result.sum(1) + 1) / (own.median(0).values + 1)).log()
+    size = ((found["result"][1:] + 1) / (own.median(0).values + 1)).log()
     return {
         "agreement": _mean(of_structures),
         "agreement_typical": _mean(overlap.nanmedian(0).values),
@@ -180,64 +148,47 @@ def _over_atlases(overlap: Tensor, weight: Tensor) -> Tensor:
     return (overlap.nan_to_num() * share).sum(0) / share.sum(0)
 
 
-def _likeness(view: _View, near: Tensor, weight: Tensor) -> Signs:
-    if not near.any():
+def _likeness(found: Mapping[str, Tensor]) -> Signs:
+    seen = float(found["seen"])
+    if not seen:
         return dict.fromkeys(("likeness", "likeness_best", "likeness_mean"), 0.0)
-    alike, inside = view.alike[:, near], view.evidence.valid[:, near]
-    share = weight[:, None] * inside
-    seen = share.sum(0) > 0
-    if not seen.any():
-        return dict.fromkeys(("likeness", "likeness_best", "likeness_mean"), 0.0)
-    alike, inside, share = alike[:, seen], inside[:, seen], share[:, seen]
-    share = share / share.sum(0)
-    mean_image = (view.pairs.moved[:, 0][:, near][:, seen] * share).sum(0)
     return {
-        "likeness": _mean((alike * share).sum(0)),
-        "likeness_best": _mean(alike.masked_fill(~inside, -1.0).amax(0)),
-        "likeness_mean": _coefficient(view.pairs.fixed[0, 0][near][seen], mean_image),
+        "likeness": float(found["likeness"]) / seen,
+        "likeness_best": float(found["likeness of the best"]) / seen,
+        "likeness_mean": _coefficient(found["moments"] / seen),
     }
 
 
-def _appearance(view: _View, label_map: Tensor, near: Tensor) -> Signs:
+def _coefficient(moments: Tensor) -> float:
+    """Correlation of two quantities by the means of a, b, a², b² and a b."""
+    a, b, aa, bb, ab = moments.tolist()
+    spread = math.sqrt(max(0.0, (aa - a * a) * (bb - b * b)))
+    return float((ab - a * b) / (spread + 1e-6))
+
+
+def _appearance(found: Mapping[str, Tensor]) -> Signs:
     """How well labels explain intensities near the structures, in the image and in the atlases."""
-    values = view.evidence.values
-    image, atlases = view.pairs.fixed[0, 0][near], view.pairs.moved[:, 0][:, near]
-    if not near.any():
+    near = float(found["near"])
+    if not near:
         return dict.fromkeys(("explained", "explained_atlases", "profile"), 0.0)
-    shares = (label_map[near][None] == values.view(-1, 1)).to(image.dtype)
-    own, of_image = _explained(image[None], shares[None])
-    each, of_atlases = _explained(atlases, view.evidence.labels[:, :, near])
+    own, of_image = _explained(found["image"][None] / near, found["of image"][:, None], near)
+    each, of_atlases = _explained(found["images"].T / near, found["of images"], near)
     profile = (of_image[0] - of_atlases.nanmedian(0).values).abs()
     return {"explained": _mean(own), "explained_atlases": _mean(each.median()), "profile": _mean(profile)}
 
 
-def _explained(images: Tensor, shares: Tensor) -> tuple[Tensor, Tensor]:
+def _explained(moments: Tensor, of_labels: Tensor, near: float) -> tuple[Tensor, Tensor]:
     """Share of variance explained, `(image,)`, and mean intensities less the image's, `(image, label)`, nan if absent.
 
-    `images` `(image, voxel)`, `shares` of the labels `(image, label, voxel)`.
+    `moments` `(image, 2)` are the means of the intensities near and of their squares, `of_labels` `(2, image, label)`
+    the voxels near that a label has, and the sum of their intensities.
     """
-    centred = images - images.mean(1, keepdim=True)
-    amount = shares.sum(2)
-    means = (shares * centred[:, None]).sum(2) / amount
+    mean, square = moments[:, :1], moments[:, 1]
+    amount, total = of_labels
+    means = total / amount - mean
     between = (amount * means.nan_to_num().square()).sum(1)
-    spread = centred.square().sum(1)
+    spread = near * (square - mean[:, 0].square()).clamp(min=0)
     return (between / (spread + 1e-6)).clamp(0, 1), torch.where(amount > 0.5, means, torch.nan)
-
-
-def _coefficient(a: Tensor, b: Tensor) -> float:
-    a, b = a - a.mean(), b - b.mean()
-    return float((a * b).mean() / ((a.square().mean() * b.square().mean()).sqrt() + 1e-6))
-
-
-def _indicators(label_map: Tensor, values: Tensor) -> Tensor:
-    """`(structure, voxel)` bool of all labels but background."""
-    return label_map.reshape(1, -1) == values[1:].view(-1, 1)
-
-
-def _dice(a: Tensor, b: Tensor) -> Tensor:
-    """Dice, `(structure,)`, of two `(structure, voxel)` in 0 to 1; nan where both are empty."""
-    whole = a.sum(1) + b.sum(1)
-    return torch.where(whole > 0, 2 * (a * b).sum(1) / whole, torch.nan)
 
 
 def _mean(x: Tensor) -> float:

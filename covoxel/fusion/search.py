@@ -4,18 +4,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
-from covoxel.fusion.agreement import bounding_window, disagreement, grown, tiles
-from covoxel.fusion.appearance import appearance_score
+from covoxel.fusion.appearance import appearance_of
 from covoxel.fusion.base import Evidence, weighted_vote
-from covoxel.fusion.descriptors import MARGIN
 from covoxel.fusion.likeness import Kernel, Pairs, comparable, window_distance
+from covoxel.fusion.source import Place, place_of
+from covoxel.fusion.survey import votes_of
+from covoxel.fusion.tiling import Window, beyond, bounding_window, grown, tiles, within
 
-_SCORES: WeakKeyDictionary[Evidence, Tensor] = WeakKeyDictionary()  # forgotten with the evidence
 _WORK = 2**25  # numbers of one quantity that are in memory at once
 
 
@@ -95,13 +94,13 @@ def vote_nearby(evidence: Evidence, look: Look, weigh: Weigh, appearance: float,
     """Probabilities, `(label, *shape)`, of votes of each atlas with its voxels nearby, weighted by `weigh`.
 
     Where all atlases agree on all labels nothing is left to weigh, and the label agreed on is kept. The rest is done
-    in parts; beside the evidence and a copy of its intensities around the undecided voxels no quantity in memory has
-    more than 2^25 numbers.
+    in parts; beside the evidence and its intensities around the undecided voxels no quantity in memory has more than
+    2^25 numbers.
 
     Parameters
     ----------
     evidence
-        The warped atlases.
+        The warped atlases. Of a part, its core is answered for.
     look
         How windows are compared.
     weigh
@@ -119,38 +118,49 @@ def vote_nearby(evidence: Evidence, look: Look, weigh: Weigh, appearance: float,
     if appearance < 0:
         raise ValueError(f"appearance must not be negative, got {appearance}")
     probabilities = weighted_vote(evidence, evidence.valid.to(evidence.labels.dtype))
-    undecided_everywhere = disagreement(evidence)
-    window = bounding_window(undecided_everywhere, look.margin)
-    if window is None:
+    place = place_of(evidence, look.search)
+    everywhere = votes_of(place.source).undecided
+    undecided = everywhere[place.core]
+    if not undecided.any():
         return probabilities
-    at: Any = (..., *window)
-    pairs = comparable(evidence, look.normalisation_radius if look.kernel == "ssd" else None, window)
-    pairs = pairs.padded(look.margin)
-    undecided, labels, result = undecided_everywhere[at], evidence.labels[at], probabilities[at]
-    offsets = offsets_within(look.search, undecided.ndim).to(undecided.device)
-    atlases = len(labels)
-    room = _WORK // (atlases * len(offsets))
-    # `result` is a view: what is written there is written into the probabilities.
-    for tile in tiles(undecided, voxels=room, size=_WORK // atlases, halo=halo):
-        around = grown(tile, halo, undecided.shape)
-        sight = _look_at(pairs, undecided, around, look, offsets)
-        voxels = sight.voxels - look.margin + offsets.new_tensor([part.start for part in around])
-        own = _within(voxels, tile)
-        place: Any = (slice(None), *voxels[own].unbind(1))
-        result[place] = _votes(labels, voxels[own], offsets, weigh(sight)[:, :, own])
+    _vote(evidence, place, look, weigh, halo, probabilities)
     if appearance > 0:
-        score = _appearance(evidence, undecided_everywhere)
+        # A view: what is written there is written into the probabilities.
+        result = probabilities[(slice(None), *place.inner)]
+        score = appearance_of(place.source).score(place.core, undecided, place.source.places_of(evidence.values))
         result[:, undecided] = (result[:, undecided].log() + appearance * score).softmax(0)
     return probabilities
 
 
-def _appearance(evidence: Evidence, undecided: Tensor) -> Tensor:
-    """Appearance score of the undecided voxels, `(label, m)`; the same for all rules, so worked out once."""
-    score = _SCORES.get(evidence)
-    if score is None:
-        wide: Any = bounding_window(undecided, MARGIN)
-        score = _SCORES[evidence] = appearance_score(evidence.cropped(wide), undecided[wide])
-    return score
+def _vote(evidence: Evidence, place: Place, look: Look, weigh: Weigh, halo: int, probabilities: Tensor) -> None:
+    """Write the votes of the voxels nearby at the undecided voxels of the core into `probabilities`."""
+    source, everywhere = place.source, votes_of(place.source).undecided
+    window = _reached(everywhere, place.core, halo, look.margin)
+    pairs = comparable(source, look.normalisation_radius if look.kernel == "ssd" else None, window)
+    pairs = pairs.padded(look.margin)
+    undecided = everywhere[window]
+    wanted, core = torch.zeros_like(undecided), within(place.core, window)
+    inner = tuple(slice(max(0, c.start), c.stop) for c in core)
+    wanted[inner] = undecided[inner]
+    offsets = offsets_within(look.search, undecided.ndim).to(undecided.device)
+    from_window = offsets.new_tensor([w.start - p.start for w, p in zip(window, place.window, strict=True)])
+    room = _WORK // (source.atlases * len(offsets))
+    for tile in tiles(wanted, voxels=room, size=_WORK // source.atlases, halo=halo, among=undecided):
+        around = grown(tile, halo, tuple(undecided.shape))
+        sight = _look_at(pairs, undecided, around, look, offsets)
+        voxels = sight.voxels - look.margin + offsets.new_tensor([part.start for part in around])
+        own = _within(voxels, tile)
+        there = voxels[own] + from_window
+        at: Any = (slice(None), *there.unbind(1))
+        probabilities[at] = _votes(evidence.labels, there, offsets, weigh(sight)[:, :, own])
+
+
+def _reached(undecided: Tensor, core: Window, halo: int, margin: int) -> Window:
+    """The window of the undecided voxels in the core and its halo, and so much of a margin."""
+    near = grown(core, halo, tuple(undecided.shape))
+    found = bounding_window(undecided[near])
+    assert found is not None
+    return grown(beyond(found, near), margin, tuple(undecided.shape))
 
 
 def _look_at(pairs: Pairs, undecided: Tensor, tile: tuple[slice, ...], look: Look, offsets: Tensor) -> Sight:

@@ -1,35 +1,12 @@
 """Likeness of atlases and image in a window around each voxel, from voxels inside the field of view only."""
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor
 
-from covoxel.fusion.base import Evidence
 from covoxel.losses.box import box_sum
 
 VARIANCE_FLOOR = 1e-3
 """Added to variances of standardised intensities: a window without contrast is like nothing."""
-
-
-def standardised(evidence: Evidence) -> Evidence:
-    """The same evidence, each image with mean 0 and standard deviation 1 over the voxels all atlases see.
-
-    Where the atlases share no voxel, over all voxels. A constant image becomes zero.
-    """
-    shared = evidence.valid.all(0)
-    if not shared.any():
-        shared = torch.ones_like(shared)
-    moved = torch.stack([_standardise(image, shared) for image in evidence.moved])
-    return replace(evidence, fixed=_standardise(evidence.fixed, shared), moved=moved)
-
-
-def _standardise(image: Tensor, mask: Tensor) -> Tensor:
-    inside = image[mask].double()
-    spread = float(inside.std(correction=0))
-    if spread <= 1e-6 * float(inside.abs().amax()):
-        return torch.zeros_like(image)
-    return ((image - float(inside.mean())) / spread).to(image.dtype)
 
 
 def window_mean(x: Tensor, inside: Tensor, radius: int) -> Tensor:

@@ -6,10 +6,11 @@ from covoxel.preprocessing.intensity import foreground, normalise
 from covoxel.preprocessing.lattice import Lattice, copy_onto, shared_lattice
 from covoxel.preprocessing.orientation import canonical, canonical_grid
 from covoxel.preprocessing.pipeline import preprocess
-from covoxel.preprocessing.restore import restore_labels, restore_map, restore_probabilities
+from covoxel.preprocessing.restore import LabelRestorer, restore_labels, restore_map, restore_probabilities
 from covoxel.preprocessing.spacing import respaced
 
 __all__ = [
+    "LabelRestorer",
     "Box",
     "Lattice",
     "canonical",

@@ -63,6 +63,34 @@ def sample(
     return values.movedim(1, 0).reshape(1, image.shape[1], padded, *unit.shape[2:-1])[:, :, :side]
 
 
+def corners(coordinates_vox: Tensor, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """The voxels between which linear interpolation lies, for what has no values to be sampled, such as labels.
+
+    Parameters
+    ----------
+    coordinates_vox
+        `(n, *output_shape)`; channel c is the index along axis c of an image of `shape`, up to whose border they are
+        moved.
+
+    Returns
+    -------
+    tuple of Tensor
+        Places in the flattened image, `(2^n, *output_shape)` int64, and their weights, which sum to one.
+    """
+    index, weight = coordinates_vox.new_zeros((1, *coordinates_vox.shape[1:]), dtype=torch.int64), None
+    for coordinate, side in zip(coordinates_vox, shape, strict=True):
+        there = coordinate.clamp(0, side - 1)
+        low = there.floor()
+        share = there - low
+        first = low.long()
+        pair = torch.stack([first, (first + 1).clamp_(max=side - 1)])
+        both = torch.stack([1 - share, share])
+        index = (index[:, None] * side + pair[None]).flatten(0, 1)
+        weight = both if weight is None else (weight[:, None] * both[None]).flatten(0, 1)
+    assert weight is not None
+    return index, weight
+
+
 def _reach_of_slices(coordinates_vox: Tensor, shape: tuple[int, ...], interpolation: Interpolation) -> Tensor:
     """Weight of the image at coordinates off an axis of one voxel, `(batch, 1, *output_shape)`.
 

@@ -64,6 +64,21 @@ def test_select_predicts_every_candidate_and_keeps_one(run: Callable[..., Path],
     assert facts(output, "fuse", "c5")["rule"] == "majority"
 
 
+@pytest.mark.parametrize(("most", "labelled"), [(2, "c1 c4"), (3, "c1 c3 c4"), ("null", "c1 c2 c3 c4")])
+def test_select_learns_from_so_many_atlases_and_registers_onto_no_others(
+    run: Callable[..., Path], most: int | str, labelled: str
+) -> None:
+    wanted = set(labelled.split())
+    output = run(f"fuse: {{candidates: [majority], calibrate_on: {most}}}\nreport: {{figures: 0}}\n", atlases=4)
+    names = [f"c{number}" for number in range(1, 7)]
+    assert {name for name in names if Manifest(output).read("register", name) is not None} == wanted | {"c5", "c6"}
+    assert {name for name in names if Manifest(output).read("calibrate", name) is not None} == wanted
+    for name in wanted:  # by all the others
+        assert len(list((output / "transforms" / name).glob("*"))) >= 3
+    page = (output / "report" / "index.html").read_text()
+    assert f"learnt on {len(wanted)} labelled cases only" in page
+
+
 def test_with_one_atlas_the_prediction_says_that_it_rests_on_other_data(run: Callable[..., Path]) -> None:
     output = run("", atlases=1)
     flags = read_table(output / "cases.tsv").set_index("id")["flags"]

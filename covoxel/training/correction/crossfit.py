@@ -6,14 +6,16 @@ from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
 from statistics import fmean, stdev
+from typing import Any
 
 import pandas as pd
 import torch
 from torch import Tensor, nn
 
 from covoxel.fusion.base import smallest_winner
+from covoxel.io.scratch import Scratch
 from covoxel.metrics.dice import dice
-from covoxel.training.correction.apply import correct
+from covoxel.training.correction.apply import Corrected, TensorParts
 from covoxel.training.correction.cases import CorrectionCase, check_cases
 from covoxel.training.correction.settings import CorrectionSettings
 from covoxel.training.correction.trainer import train_correction
@@ -22,6 +24,8 @@ from covoxel.training.registration.machine import Precision
 
 MIN_CASES = 4
 """Fewer labelled cases cannot say whether a correction helps."""
+
+_NUMBERS = 2**24  # probabilities that are looked at at once
 
 FOLDS = 5
 """Parts into which the cases fall, at most: with fewer, a training would lack more cases than it can do without."""
@@ -115,7 +119,7 @@ def learn_correction(
     for number, judging in enumerate(parts):
         network, _ = trained(f"without_{number + 1}", number, [case for case in cases if case not in judging])
         network.to(device)
-        gains |= {case.id: gain_on(network, case, settings, device) for case in judging}
+        gains |= {case.id: gain_on(network, case, settings, device, checkpoints) for case in judging}
     gain = fmean(gains.values())
     error = stdev(gains.values()) / math.sqrt(len(gains))
     said = f"{gain:+.4f} (standard error {error:.4f})"
@@ -134,16 +138,32 @@ def learn_correction(
     return LearntCorrection(network, gains, gain, error, sentence, curve, tuple(notes))
 
 
-def gain_on(network: nn.Module, case: CorrectionCase, settings: CorrectionSettings, device: str = "cpu") -> float:
-    """Dice, mean over structures, of the corrected label map of a case, less that of the fused one."""
-    fused = case.probabilities.to(device).float()
-    corrected = correct(network, case.image.to(device), fused, settings)
-    return _score(corrected, case) - _score(fused, case)
+def gain_on(
+    network: nn.Module,
+    case: CorrectionCase,
+    settings: CorrectionSettings,
+    device: str = "cpu",
+    scratch: Path | None = None,
+) -> float:
+    """Dice, mean over structures, of the corrected label map of a case, less that of the fused one.
+
+    `scratch`: folder for what does not stay in memory.
+    """
+    shape, labels = tuple(case.image.shape), case.probabilities.shape[0]
+    fused, mended = (torch.zeros(shape, dtype=torch.int16) for _ in range(2))
+    with Scratch(scratch) as kept:
+        corrected = Corrected(network, case.image.to(device), TensorParts(case.probabilities), kept, settings)
+        rows = max(1, _NUMBERS * shape[0] // (labels * case.image.numel()))
+        for start in range(0, shape[0], rows):
+            part = (slice(start, min(start + rows, shape[0])), *(slice(0, side) for side in shape[1:]))
+            own: Any = (slice(None), *part)
+            fused[part] = smallest_winner(case.probabilities[own].to(device).float()).short().cpu()
+            mended[part] = smallest_winner(corrected.read(part)).short().cpu()
+    return _score(mended, case) - _score(fused, case)
 
 
-def _score(probabilities: Tensor, case: CorrectionCase) -> float:
-    values = torch.arange(len(probabilities))
-    scores = dice(smallest_winner(probabilities).cpu(), case.labels, values).values()
+def _score(label_map: Tensor, case: CorrectionCase) -> float:
+    scores = dice(label_map, case.labels, torch.arange(case.probabilities.shape[0])).values()
     known = [score for score in scores if isfinite(score)]
     return fmean(known) if known else 0.0
 

@@ -7,9 +7,11 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from covoxel.fusion import Evidence, fuse
+from covoxel.fusion import Evidence
 from covoxel.fusion.atlas_choice import contradicting_atlases
 from covoxel.fusion.base import smallest_winner
+from covoxel.fusion.candidates import fuse_image
+from covoxel.fusion.source import Source, source_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,22 +87,29 @@ class PairedCases(Protocol):
         ...
 
 
-def teacher(evidence: Evidence, atlas_ids: Sequence[str], rule: str = "joint_label_fusion") -> Tensor:
+def teacher(given: Source | Evidence, atlas_ids: Sequence[str], rule: str = "joint_label_fusion") -> Tensor:
     """Label map `(*shape)` to teach the network: atlases fused by `rule`, without those that contradict the rest."""
-    contradicting = contradicting_atlases(evidence, atlas_ids)
+    source, contradicting = source_of(given), contradicting_atlases(given, atlas_ids)
     sound = [place for place, name in enumerate(atlas_ids) if name not in contradicting]
-    return fuse(rule, evidence.of_atlases(torch.tensor(sound)) if sound else evidence).label_map
+    return fuse_image(source.of_atlases(sound) if sound else source, rule).label_map
 
 
 def paired_case(
-    case_id: str, evidence: Evidence, atlas_ids: Sequence[str], consensus: Tensor | None = None
+    case_id: str, given: Source | Evidence, atlas_ids: Sequence[str], consensus: Tensor | None = None
 ) -> PairedCase:
     """The evidence of `covoxel.fusion` as training wants it: each atlas' likeliest label at each voxel.
 
-    A tie goes to the smallest label. Takes one or two bytes a voxel and atlas. `consensus` is a label map `(*shape)`
+    A tie goes to the smallest label. Takes two or three bytes a voxel and atlas. `consensus` is a label map `(*shape)`
     of label values, such as that of `teacher`.
     """
-    kind = torch.uint8 if evidence.values.numel() <= 256 else torch.int16
-    maps = torch.stack([smallest_winner(labels).to(kind) for labels in evidence.labels])
-    place = None if consensus is None else torch.searchsorted(evidence.values, consensus.contiguous()).to(kind)
-    return PairedCase(case_id, evidence.fixed, maps, evidence.valid, tuple(atlas_ids), place)
+    source = source_of(given)
+    kind = torch.uint8 if source.values.numel() <= 256 else torch.int16
+    maps = torch.zeros((source.atlases, *source.shape), dtype=kind, device=source.device)
+    valid = torch.zeros((source.atlases, *source.shape), dtype=torch.bool, device=source.device)
+    for window in source.windows(reach=0):
+        evidence, at = source.evidence(window), (slice(None), *window)
+        places = source.places_of(evidence.values).to(kind)
+        maps[at] = torch.stack([places[smallest_winner(labels)] for labels in evidence.labels])
+        valid[at] = evidence.valid
+    place = None if consensus is None else source.places_of(consensus.to(source.values).contiguous()).to(kind)
+    return PairedCase(case_id, source.fixed, maps, valid, tuple(atlas_ids), place)

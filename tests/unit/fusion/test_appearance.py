@@ -7,12 +7,18 @@ import torch
 from torch.testing import assert_close
 
 from covoxel.fusion import Evidence, fuse
-from covoxel.fusion.appearance import appearance_score
-from covoxel.fusion.descriptors import descriptors, places
+from covoxel.fusion.appearance import learnt_appearance
+from covoxel.fusion.descriptors import Places, descriptors
+from covoxel.fusion.source import source_of
+from covoxel.fusion.survey import Votes
+from covoxel.fusion.tiling import whole_window
 
 
 def score(evidence: Evidence) -> torch.Tensor:
-    return appearance_score(evidence, torch.ones_like(evidence.valid[0]))
+    everywhere = torch.ones_like(evidence.valid[0])
+    usual = (evidence.labels * evidence.valid[:, None]).double().transpose(0, 1).flatten(1).sum(1)
+    learnt = learnt_appearance(source_of(evidence), Votes(everywhere, usual, torch.zeros(0), torch.zeros(0)))
+    return learnt.score(whole_window(tuple(everywhere.shape)), everywhere, torch.arange(len(evidence.values)))
 
 
 def test_ranks_are_shares_of_the_voxels_that_count() -> None:
@@ -36,7 +42,7 @@ def test_what_lies_beyond_the_view_is_not_looked_at() -> None:
 
 def test_places_are_standardised_with_all_their_products() -> None:
     voxels = torch.rand(9, 8, 7) > 0.5
-    got = places(voxels)
+    got = Places(voxels).of(slice(None))
     assert got.shape == (int(voxels.sum()), 9)
     assert_close(got[:, :3].mean(0), torch.zeros(3), atol=1e-5, rtol=0)
     assert_close(got[:, :3].square().mean(0), torch.ones(3), atol=1e-4, rtol=0)
@@ -44,7 +50,7 @@ def test_places_are_standardised_with_all_their_products() -> None:
         (got[:, 3:].T - got[:, a] * got[:, b]).abs().amax(1).argmin().item() for a in range(3) for b in range(3)
     }
     assert len(products) == 6
-    assert_close(places(torch.ones(1, 6, dtype=torch.bool))[:, 0], torch.zeros(6))
+    assert_close(Places(torch.ones(1, 6, dtype=torch.bool)).of(slice(None))[:, 0], torch.zeros(6))
 
 
 def test_atlases_are_learnt_from_where_they_see_alone() -> None:

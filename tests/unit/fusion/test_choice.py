@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 import torch
 
-from covoxel.fusion import fuse
+from covoxel.fusion import Fused, fuse
 from covoxel.fusion.base import smallest_winner
 from covoxel.fusion.calibration import Calibration
-from covoxel.fusion.candidates import CONSENSUS, candidates
+from covoxel.fusion.candidates import CONSENSUS, FusedImage, candidates, candidates_on, fuse_image
 from covoxel.fusion.choice import Selector
 from covoxel.fusion.facts import CLEAN, Fact
 from covoxel.fusion.quality import NAMES, signs_of
@@ -82,7 +82,7 @@ def test_another_rule_is_taken_where_much_speaks_for_it() -> None:
     one = fuse("majority", evidence)
     unsure = one.probabilities * 0.5
     unsure[0] += 0.5
-    results["locally_weighted"] = type(one)(one.label_map, one.confidence, unsure)
+    results["locally_weighted"] = FusedImage.of(Fused(one.label_map, one.confidence, unsure), evidence.values)
     selected = selector.select(evidence, results)
     assert selected.rule == "majority"
     margin = max(0.005, 1.5 * gain.spread)
@@ -92,7 +92,7 @@ def test_another_rule_is_taken_where_much_speaks_for_it() -> None:
 
 def test_one_rule_is_chosen_from_one(selector: Selector) -> None:
     evidence, _ = one_case(21)
-    selected = selector.select(evidence, {"staple": fuse("majority", evidence)})
+    selected = selector.select(evidence, {"staple": fuse_image(evidence, "majority")})
     assert selected.rule == "staple"
     assert selected.reason == "staple is the default rule, and no other can be compared with it."
     with pytest.raises(ValueError, match="at least one"):
@@ -112,7 +112,7 @@ def test_with_one_labelled_case_the_prior_is_used_and_said() -> None:
 def test_the_consensus_is_the_mean_of_the_two_local_rules() -> None:
     evidence, _ = one_case(1)
     rules: dict[str, dict[str, Any]] = {**RULES, "joint_label_fusion": {"search": 0, "radius": 1}, "staple": {}}
-    results = candidates(evidence, rules)
+    results = candidates_on(evidence, rules)
     mean = (results["locally_weighted"].probabilities + results["joint_label_fusion"].probabilities) / 2
     assert (results[CONSENSUS].probabilities - mean).abs().max() < 1e-6
     assert torch.equal(results[CONSENSUS].label_map, evidence.values[smallest_winner(mean)])

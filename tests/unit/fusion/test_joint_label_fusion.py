@@ -9,8 +9,10 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from covoxel.fusion import Evidence, fuse
+from covoxel.fusion.likeness import standardised
 from covoxel.fusion.simplex import least_cost_weights
-from covoxel.fusion.windows import standardised
+from covoxel.fusion.source import source_of
+from covoxel.fusion.tiling import whole_window
 
 PLAIN = {"search": 0, "likeness": 0.0, "spread": 0, "appearance": 0.0, "normalisation_radius": None}
 
@@ -32,9 +34,9 @@ def window(x: Tensor, at: tuple[int, ...], radius: int) -> Tensor:
 def test_the_weights_are_the_formula(shape: tuple[int, ...], beta: float) -> None:
     evidence = random_evidence(shape, 5, seen=1.1)
     got = fuse("joint_label_fusion", evidence, **PLAIN, radius=1, alpha=0.03, beta=beta).probabilities
-    even = standardised(evidence)
+    even = standardised(source_of(evidence), whole_window(tuple(evidence.fixed.shape)))
     for at in [(4, 3, 2)[: len(shape)], (5, 5, 5)[: len(shape)]]:
-        errors = (window(even.moved, at, 1) - window(even.fixed, at, 1)).flatten(1).abs().double()
+        errors = (window(even.moved[:, 0], at, 1) - window(even.fixed[0, 0], at, 1)).flatten(1).abs().double()
         shared = (errors @ errors.T / errors.shape[1]) ** beta + 0.03 * torch.eye(5)
         weights = least_cost_weights(shared[None])[0].float()
         expected = (weights[:, None] * evidence.labels[(slice(None), slice(None), *at)]).sum(0)

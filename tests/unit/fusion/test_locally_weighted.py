@@ -8,8 +8,11 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from covoxel.fusion import FUSION_RULES, Evidence, fuse
-from covoxel.fusion.agreement import bounding_window, disagreement, tiles
-from covoxel.fusion.windows import VARIANCE_FLOOR, correlation, standardised, window_mean
+from covoxel.fusion.agreement import disagreement
+from covoxel.fusion.likeness import standardised
+from covoxel.fusion.source import source_of
+from covoxel.fusion.tiling import bounding_window, tiles
+from covoxel.fusion.windows import VARIANCE_FLOOR, correlation, window_mean
 
 SETTINGS = [
     {"kernel": "lncc", "radius": 1, "power": 4.0, "search": 0, "appearance": 0.0},
@@ -58,9 +61,11 @@ def test_the_weights_of_the_ssd_kernel_are_the_formula() -> None:
     got = FUSION_RULES["locally_weighted"](
         evidence, kernel="ssd", radius=1, power=2.0, normalisation_radius=None, search=0, appearance=0
     )
-    even = standardised(evidence)
+    even = standardised(source_of(evidence), (slice(0, 7),) * 3)
     at = (3, 2, 4)
-    distance = torch.stack([(window(m, at, 1) - window(even.fixed, at, 1)).square().mean() for m in even.moved])
+    distance = torch.stack(
+        [(window(m, at, 1) - window(even.fixed[0, 0], at, 1)).square().mean() for m in even.moved[:, 0]]
+    )
     weight = torch.exp(-2.0 * (distance - distance.min()) / distance.min())
     expected = (weight[:, None] * evidence.labels[:, :, 3, 2, 4]).sum(0) / weight.sum()
     assert_close(got[:, 3, 2, 4], expected, atol=1e-3, rtol=0)

@@ -5,14 +5,16 @@ from dataclasses import replace
 import pytest
 import torch
 
-from covoxel.fusion import Evidence, Fused, fuse
+from covoxel.fusion import Evidence
+from covoxel.fusion.candidates import FusedImage, fuse_image
 from covoxel.fusion.planted import OF_THE_IMAGE, alone, displaced, planted
 from covoxel.fusion.quality import NAMES, signs_of
+from covoxel.fusion.source import Source
 from tests.unit.fusion.cases import SHAPE, VALUES, one_case
 
 
-def vote(evidence: Evidence) -> dict[str, Fused]:
-    return {"majority": fuse("majority", evidence)}
+def vote(given: Source | Evidence) -> dict[str, FusedImage]:
+    return {"majority": fuse_image(given, "majority")}
 
 
 @pytest.mark.parametrize("shape", [SHAPE, (24, 22)], ids=["3-D", "2-D"])
@@ -115,18 +117,22 @@ def test_a_blind_atlas_is_as_good_as_absent() -> None:
     assert blind["agreement"] == pytest.approx(first["agreement"], abs=1e-6)
 
 
+def as_they_are(evidence: Evidence, seed: int, count: int | None = None) -> dict[str, Evidence]:
+    return {kind: spoilt.evidence() for kind, spoilt in planted(evidence, seed=seed, count=count)}
+
+
 def test_planted_failures_are_the_same_for_the_same_seed_and_keep_labels_labels() -> None:
     evidence, _ = one_case()
-    first, second = (dict(planted(evidence, seed=4)) for _ in range(2))
+    first, second = (as_they_are(evidence, seed=4) for _ in range(2))
     assert len(first) >= 10
     for kind, spoilt in first.items():
         assert torch.equal(spoilt.labels, second[kind].labels), kind
         assert torch.equal(spoilt.fixed, second[kind].fixed), kind
         assert torch.equal(spoilt.values, VALUES), kind
         torch.testing.assert_close(spoilt.labels.sum(1), torch.ones_like(spoilt.labels[:, 0]), atol=1e-5, rtol=0)
-    other = dict(planted(evidence, seed=5))
+    other = as_they_are(evidence, seed=5)
     for count in (0, 1, 4):
-        some = dict(planted(evidence, seed=4, count=count))
+        some = as_they_are(evidence, seed=4, count=count)
         assert len(some) == count
         assert len(set(some) & set(OF_THE_IMAGE)) == min(1, count)
         assert all(torch.equal(some[kind].labels, first[kind].labels) for kind in some)

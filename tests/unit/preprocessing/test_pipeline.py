@@ -6,6 +6,7 @@ import torch
 from torch.testing import assert_close
 
 from covoxel.preprocessing import (
+    LabelRestorer,
     normalise,
     preprocess,
     respaced,
@@ -139,3 +140,46 @@ def test_with_bias_correction_and_all_the_rest(grid: Grid) -> None:
     assert result.data.min() >= 0
     assert result.data.max() <= 1
     assert_close(result.grid.centre_ras, image.grid.centre_ras, atol=2.0, rtol=0)
+
+
+def oblique(shape: tuple[int, ...], spacing: float, turn: float) -> Grid:
+    """A grid that is turned about the middle of the world."""
+    n = len(shape)
+    cosine, sine = np.cos(turn), np.sin(turn)
+    matrix = np.eye(n + 1)
+    matrix[:2, :2] = [[cosine, -sine], [sine, cosine]]
+    matrix[:n, :n] *= spacing
+    matrix[:n, n] = -matrix[:n, :n] @ ((np.asarray(shape) - 1) / 2)
+    return Grid(shape, matrix)
+
+
+@pytest.mark.parametrize("onto", [((31, 14, 20), 0.7, 0.0), ((12, 13, 11), 2.0, 0.4), ((24, 26), 0.9, 1.1)])
+def test_labels_that_come_part_by_part_are_those_of_all(onto: tuple[tuple[int, ...], float, float]) -> None:
+    shape = (16, 14, 12)[: len(onto[0])]
+    grid, wanted = Grid.from_spacing(shape, 1.0), oblique(*onto)
+    probabilities = torch.rand((4, *shape)).square()
+    probabilities /= probabilities.sum(0)
+    values = torch.tensor([0, 3, 40, 207])
+    whole = restore_labels(probabilities, grid, wanted, values=values).data
+    restorer = LabelRestorer(grid, wanted, torch.uint8)
+    assert restorer.reach == 1
+    for i in range(0, 16, 5):
+        for j in range(0, 14, 7):
+            part = (slice(i, min(i + 5, 16)), slice(j, j + 7), *(slice(0, side) for side in shape[2:]))
+            around = tuple(slice(max(0, p.start - 1), min(s, p.stop + 1)) for p, s in zip(part, shape, strict=True))
+            some = torch.tensor([0, 1, 2, 3] if i else [0, 1, 3])
+            here = probabilities[(slice(None), *around)].clone()
+            if not i:  # a label that does not occur in a part is not named there
+                here[0] += here[2]
+                here = here[some]
+            restorer.put(part, around, here, values[some])
+    found = restorer.restored(torch.zeros(shape, dtype=torch.uint8)).data
+    assert found.dtype == torch.uint8
+    index = np.stack(np.meshgrid(*[np.arange(s) for s in wanted.shape], indexing="ij"), -1)
+    at = torch.as_tensor(grid.to_voxel(wanted.to_ras(index)))
+    late = at[..., 0] > 5.5  # where all labels were named
+    assert late.any()
+    assert torch.equal(found[late].long(), whole[late])
+    beyond = ((at < -0.51) | (at > torch.tensor(shape) - 0.49)).any(-1)
+    assert (found[beyond] == 0).all()
+    assert (found[~beyond] > 0).float().mean() > 0.3

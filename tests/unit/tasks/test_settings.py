@@ -48,6 +48,7 @@ def test_the_printed_defaults_are_the_defaults() -> None:
         ("atlases: {by: luck}", "atlases.by = 'luck' is wrong: it must be one of '"),
         (f"report: {{title: [{'1, ' * 900}]}}", "… is wrong: it must be text"),
         ("fuse: majority", "fuse = 'majority' is wrong: it must be a mapping of keys"),
+        ("fuse: {calibrate_on: 1}", "fuse.calibrate_on = 1 is wrong: input should be greater than or equal to 2"),
         ("- a\n- b", "a mapping of sections is expected, got a list"),
         ("a: [", "the file is not valid YAML at line"),
         ("a: !!python/object/apply:os.getcwd []", "the file is not valid YAML"),
