@@ -1,6 +1,5 @@
 """The header of one DICOM file: one slice, something that is no slice, or a damaged file; no patient data are read."""
 
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,13 +7,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
+from pydicom.config import disable_value_validation
 from pydicom.errors import InvalidDicomError
 from pydicom.uid import UID
 
 from covoxel.io.raw import ImageError
 from covoxel.io.regular import open_regular
-
-warnings.filterwarnings("ignore", module="pydicom")  # what is wrong with a file is raised here, or does not matter
 
 _NUMBERS = {
     "ImagePositionPatient": 3,
@@ -147,7 +145,8 @@ def read_slice(file: Path) -> Slice | None:
             raise NotDicomError("is no DICOM file" if block else "is empty")
         stream.seek(0)
         try:
-            return _slice(file, pydicom.dcmread(stream, stop_before_pixels=True, specific_tags=_TAGS, force=True))
+            with disable_value_validation():  # it warns of values that matter to nobody
+                return _slice(file, pydicom.dcmread(stream, stop_before_pixels=True, specific_tags=_TAGS, force=True))
         except InvalidDicomError as error:
             raise NotDicomError("is no DICOM file") from error
         except ImageError:
