@@ -92,12 +92,12 @@ def show_status(output: Path) -> int:
     return _guarded(run)
 
 
-def deploying(stop: bool, worker: bool) -> int:
+def deploying(stop: bool, worker: bool, port: int | None) -> int:
     """Set up, or stop, the Prefect server, its pools, its worker and the deployments."""
     from flows.deploy import deploy, stop_all
 
     prepare_environment()
-    return _guarded(lambda: stop_all(say) if stop else deploy(say, with_worker=worker))
+    return _guarded(lambda: stop_all(say) if stop else deploy(say, with_worker=worker, port=port))
 
 
 def _run(
@@ -205,13 +205,14 @@ def _tell(summary: "Summary") -> int:
 
 def _guarded(command: Callable[[], int]) -> int:
     """Exit status of a command; what goes wrong becomes one sentence."""
+    from flows.secret import SecretError
     from flows.server import ServerError
     from tasks.call import CallError, NothingDoneError
     from tasks.settings import SettingsError
 
     try:
         return command()
-    except (CallError, SettingsError) as error:
+    except (CallError, SettingsError, SecretError) as error:
         complain(f"error: {error}")
         return WRONG_CALL
     except (ServerError, NothingDoneError) as error:
