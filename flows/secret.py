@@ -47,12 +47,13 @@ def close_folder(folder: Path) -> Path:
     SecretError
         If it is another user's, or no folder.
     """
-    folder.mkdir(_OWN_FOLDER, parents=True, exist_ok=True)
-    with _Descriptor(folder, os.O_RDONLY | os.O_DIRECTORY) as handle:
+    with suppress(FileExistsError):
+        folder.mkdir(_OWN_FOLDER, parents=True)
+    with _Descriptor(folder.resolve(), os.O_RDONLY | os.O_DIRECTORY) as handle:
         facts = os.fstat(handle.number)
         if facts.st_uid != os.geteuid():
             raise SecretError(f"{folder} belongs to user {facts.st_uid}; set PREFECT_HOME to a folder of your own")
-        if stat.S_IMODE(facts.st_mode) & 0o077:
+        if stat.S_IMODE(facts.st_mode) != _OWN_FOLDER:
             os.fchmod(handle.number, _OWN_FOLDER)
     return folder
 
