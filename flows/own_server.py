@@ -17,6 +17,7 @@ from flows.server import STARTUP_SECONDS, ServerError
 
 PORT = 4200
 _PORTS_TRIED = 50
+_PROGRAM = (sys.executable, "-m", "flows.serve")
 _SAY_SECONDS = 10.0
 
 
@@ -79,7 +80,7 @@ def own_server(say: Callable[[str], None], port: int | None = None) -> OwnServer
     with _listener(port, say) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}/api"
         server.start(
-            [sys.executable, "-m", "flows.serve", "--fd", str(listener.fileno())],
+            [*_PROGRAM, "--fd", str(listener.fileno())],
             child_environment(PREFECT_API_URL=url, **server_settings(url, secret)),
             descriptors=[listener.fileno()],
             private=True,

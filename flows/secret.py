@@ -15,7 +15,7 @@ PROOF_PATH = "/covoxel-proof/"
 CLIENT, SERVER = "PREFECT_API_AUTH_STRING", "PREFECT_SERVER_API_AUTH_STRING"
 """Variables by which Prefect's clients and its server read the secret."""
 _USER = "covoxel"
-_OWN_FOLDER, _OWN_FILE = 0o700, 0o600
+_OWN_FOLDER, _OWN_FILE, _OF_OTHERS = 0o700, 0o600, 0o077
 _SECONDS = 5.0
 
 
@@ -40,7 +40,7 @@ def basic_header(secret: str) -> str:
 
 
 def close_folder(folder: Path) -> Path:
-    """Make a folder if it is missing, and close it to everybody but its owner; the folder.
+    """Make a folder if it is missing, and close it and the files in it to everybody but its owner; the folder.
 
     Raises
     ------
@@ -55,6 +55,10 @@ def close_folder(folder: Path) -> Path:
             raise SecretError(f"{folder} belongs to user {facts.st_uid}; set PREFECT_HOME to a folder of your own")
         if stat.S_IMODE(facts.st_mode) != _OWN_FOLDER:
             os.fchmod(handle.number, _OWN_FOLDER)
+    for path in folder.iterdir():
+        facts = path.lstat()
+        if stat.S_ISREG(facts.st_mode) and facts.st_uid == os.geteuid() and facts.st_mode & _OF_OTHERS:
+            path.chmod(stat.S_IMODE(facts.st_mode) & ~_OF_OTHERS)
     return folder
 
 
@@ -102,7 +106,7 @@ def read_private(path: Path) -> str:
     except FileNotFoundError:
         return ""
     with handle:
-        if _require_own(path, handle.number) & 0o077:
+        if _require_own(path, handle.number) & _OF_OTHERS:
             raise SecretError(f"other users can read {path}; delete it, and run `python -m flows deploy` again")
         with open(handle.number, encoding="utf-8", closefd=False) as file:  # noqa: PTH123 - a descriptor, no path
             return file.read().strip()

@@ -47,14 +47,25 @@ def test_files_of_state_are_the_owners_alone_whatever_the_umask_is(tmp_path: Pat
     assert mode(folder) == 0o700
 
 
-def test_a_wide_folder_and_a_wide_log_of_ours_are_narrowed_and_a_wide_secret_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("wide", [0o777, 0o755, 0o750, 0o701])
+def test_a_wide_folder_of_ours_is_narrowed_with_its_files(tmp_path: Path, wide: int) -> None:
     folder = tmp_path / "state"
-    folder.mkdir(mode=0o755)
-    folder.chmod(0o777)
+    (folder / "storage").mkdir(parents=True)
+    folder.chmod(wide)
+    for name in ("prefect.db", "server.log"):
+        (folder / name).touch(0o644)
+    (folder / "link").symlink_to(tmp_path / "other")
+    (tmp_path / "other").touch(0o644)
+    assert mode(close_folder(folder)) == 0o700
+    assert mode(folder / "prefect.db") == mode(folder / "server.log") == 0o600
+    assert mode(tmp_path / "other") == 0o644, "what lies elsewhere is left alone"
+
+
+def test_a_wide_log_is_narrowed_and_a_wide_secret_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path
     for name in ("log", "secret"):
         (folder / name).write_text("x")
         (folder / name).chmod(0o644)
-    assert mode(close_folder(folder)) == 0o700
     os.close(open_private(folder / "log"))
     assert mode(folder / "log") == 0o600
     with pytest.raises(SecretError, match=r"other users can read .*secret"):
