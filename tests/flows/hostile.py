@@ -6,11 +6,14 @@ Prints a JSON object: each attempt, and what came of it. `refused` is what it sh
 import base64
 import contextlib
 import http.client
+import itertools
 import json
 import os
 import signal
 import socket
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 PORT, STATE, PIDS = int(sys.argv[1]), Path(sys.argv[2]), [int(pid) for pid in sys.argv[3:]]
@@ -76,7 +79,8 @@ def ask(method: str, path: str, body: str | None, headers: dict[str, str]) -> st
     finally:
         line.close()
     refused = answer.status in (400, 401, 403, 404, 405)
-    return ("refused" if refused else f"answered {answer.status}") + (f", readable by {allowed}" if allowed != PAGE else "")
+    readable = f", readable by {allowed}" if allowed != PAGE else ""
+    return ("refused" if refused else f"answered {answer.status}") + readable
 
 
 def knock(path: str, origin: str | None, subprotocol: bool, messages: list[object]) -> str:
@@ -98,10 +102,10 @@ def knock(path: str, origin: str | None, subprotocol: bool, messages: list[objec
         return "refused" if not answer or answer[0] == 0x88 else f"answered {answer!r}"
 
 
-def forbidden(act: object) -> str:
+def forbidden(act: Callable[[], object]) -> str:
     """`refused` if the system forbids an act."""
     try:
-        return f"done: {act()!r}"  # type: ignore[operator]
+        return f"done: {act()!r}"
     except OSError:
         return "refused"
 
@@ -115,8 +119,8 @@ def bind(host: str) -> None:
         line.listen()
 
 
-def main() -> None:
-    """Try everything."""
+def requests() -> dict[str, str]:
+    """What comes of requests, with headers of many kinds."""
     results = {}
     for name, attempt in ATTEMPTS.items():
         for variant, headers in HEADERS.items():
@@ -124,25 +128,35 @@ def main() -> None:
     for variant in ("page", "stranger"):
         more = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization"}
         results[f"preflight ({variant})"] = ask("OPTIONS", "/api/flow_runs/filter", None, HEADERS[variant] | more)
-    for path in SOCKETS:
-        for origin in (None, PAGE, "http://evil.example"):
-            for token in TOKENS:
-                messages = [{"type": "auth", "token": token}, {"type": "filter", "filter": {}}]
-                results[f"socket {path} {origin} {token!r}"] = knock(path, origin, True, messages)
-            results[f"socket {path} {origin} no protocol"] = knock(path, origin, False, [{"type": "filter"}])
-            results[f"socket {path} {origin} no auth"] = knock(path, origin, True, [{"type": "filter"}])
-            results[f"socket {path} {origin} no object"] = knock(path, origin, True, [[]])
-    results["list the state"] = forbidden(lambda: os.listdir(STATE))
-    for file in ("secret", "prefect.db", "prefect.db-wal", "server.log", "worker.log", "server.json", "deploy.lock"):
-        results[f"read {file}"] = forbidden((STATE / file).read_bytes)
-        results[f"replace {file}"] = forbidden(lambda file=file: (STATE / file).write_text("x"))
+    return results
+
+
+def sockets() -> dict[str, str]:
+    """What comes of sockets, with first messages of many kinds."""
+    results = {}
+    for path, origin in itertools.product(SOCKETS, (None, PAGE, "http://evil.example")):
+        for token in TOKENS:
+            messages = [{"type": "auth", "token": token}, {"type": "filter", "filter": {}}]
+            results[f"socket {path} {origin} {token!r}"] = knock(path, origin, True, messages)
+        results[f"socket {path} {origin} no protocol"] = knock(path, origin, False, [{"type": "filter"}])
+        results[f"socket {path} {origin} no auth"] = knock(path, origin, True, [{"type": "filter"}])
+        results[f"socket {path} {origin} no object"] = knock(path, origin, True, [[]])
+    return results
+
+
+def files() -> dict[str, str]:
+    """What comes of reaching for files of state, processes and the port."""
+    results = {"list the state": forbidden(lambda: list(STATE.iterdir()))}
+    for name in ("secret", "prefect.db", "prefect.db-wal", "server.log", "worker.log", "server.json", "deploy.lock"):
+        results[f"read {name}"] = forbidden((STATE / name).read_bytes)
+        results[f"replace {name}"] = forbidden(partial((STATE / name).write_text, "x"))
+    for pid, name in itertools.product(PIDS, ("environ", "mem", "maps", "fd/4", "cwd/secret")):
+        results[f"/proc/{pid}/{name}"] = forbidden(Path(f"/proc/{pid}/{name}").read_bytes)
     for pid in PIDS:
-        for file in ("environ", "mem", "maps", "fd/4", "cwd/secret"):
-            results[f"/proc/{pid}/{file}"] = forbidden(lambda pid=pid, file=file: Path(f"/proc/{pid}/{file}").read_bytes())
-        results[f"kill {pid}"] = forbidden(lambda pid=pid: os.kill(pid, signal.SIGTERM))
+        results[f"kill {pid}"] = forbidden(partial(os.kill, pid, signal.SIGTERM))
     for host in ("127.0.0.1", "0.0.0.0", ""):
-        results[f"listen at {host or 'all'}"] = forbidden(lambda host=host: bind(host))
-    sys.stdout.write(json.dumps(results))
+        results[f"listen at {host or 'all'}"] = forbidden(partial(bind, host))
+    return results
 
 
-main()
+sys.stdout.write(json.dumps(requests() | sockets() | files()))

@@ -186,7 +186,6 @@ def test_the_line_for_a_shell_lets_the_operator_in(deployed: Deployed) -> None:
     script = f"{line.partition(':')[2]}\n{prefect} work-pool inspect cpu"
     done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "covoxel" not in done.stdout or deployed.secret not in done.stdout
 
 
 def test_a_run_without_the_secret_ends_with_a_sentence(deployed: Deployed, tmp_path: Path) -> None:
