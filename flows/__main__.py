@@ -356,14 +356,19 @@ def settings() -> None:
 def deploy(
     stop: Annotated[bool, typer.Option("--stop", help="Stop the server and worker that `deploy` started.")] = False,
     worker: Annotated[bool, typer.Option(help="Also start a process worker for the pool `cpu`.")] = True,
+    port: Annotated[
+        int | None,
+        typer.Option(min=1, max=65535, help="Port of the server; else 4200, or the next one that is free."),
+    ] = None,
 ) -> None:
     """Set up Prefect on this machine: server, work pools, one process worker and all deployments. Safe to repeat.
 
-    With PREFECT_API_URL set to a server that answers, that server is used and none is started.
+    The server answers nobody who does not show its secret, which is drawn anew each time it starts, and lies in a file
+    that only you can read. With PREFECT_API_URL set to a server that answers, that server is used and none is started.
 
     Example: `python -m flows deploy`, then `prefect deployment run few-shot/cpu …` as it says.
     """
-    raise typer.Exit(deploying(stop, worker))
+    raise typer.Exit(deploying(stop, worker, port))
 
 
 def main() -> None:

@@ -93,13 +93,13 @@ def show_status(output: Path) -> int:
     return _guarded(run)
 
 
-def deploying(stop: bool, worker: bool) -> int:
+def deploying(stop: bool, worker: bool, port: int | None) -> int:
     """Set up, or stop, the Prefect server, its pools, its worker and the deployments."""
 
     def run() -> int:
         from flows.deploy import deploy, stop_all
 
-        return stop_all(say) if stop else deploy(say, with_worker=worker)
+        return stop_all(say) if stop else deploy(say, with_worker=worker, port=port)
 
     return _guarded(run)
 
@@ -219,11 +219,12 @@ def _guarded(command: Callable[[], int]) -> int:
 
 def _explained(error: BaseException) -> int:
     """Say in one sentence what went wrong; the exit status."""
+    from flows.secret import SecretError
     from flows.server import ServerError
     from tasks.call import CallError, NothingDoneError
     from tasks.settings import SettingsError
 
-    if isinstance(error, CallError | SettingsError | StateFolderError):
+    if isinstance(error, CallError | SettingsError | StateFolderError | SecretError):
         complain(f"error: {error}")
         return WRONG_CALL
     if isinstance(error, ServerError | NothingDoneError):

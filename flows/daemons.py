@@ -9,7 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from covoxel import processes
+from flows.secret import open_private, read_private, write_private
 
+ROOT = Path(__file__).resolve().parents[1]
 STOP_SECONDS = 15.0
 
 
@@ -19,9 +21,9 @@ class Daemon:
     Parameters
     ----------
     name
-        Names the files `NAME.json` (process id) and `NAME.log` (its output).
+        Names the files `NAME.json` (process id) and `NAME.log` (its output), which only their owner can read.
     folder
-        Where the files lie.
+        Where the files lie; closed to other users.
     """
 
     def __init__(self, name: str, folder: Path) -> None:
@@ -30,20 +32,59 @@ class Daemon:
         self._file = folder / f"{name}.json"
 
     def facts(self) -> dict[str, str]:
-        """What `start` was told to remember, if the program still runs; else nothing."""
+        """What `start` was given to remember, if the program still runs; else nothing."""
+        known = self.remembered()
+        return known if known and _birth(int(known["pid"])) == known["birth"] else {}
+
+    def remembered(self) -> dict[str, str]:
+        """What `start` was given to remember, also if the program has ended by itself; nothing after `stop`."""
         try:
-            known = json.loads(self._file.read_text())
-            alive = _birth(int(known["pid"])) == known["birth"]
+            known = json.loads(read_private(self._file))
+            int(known["pid"]), known["birth"]
         except (OSError, ValueError, KeyError, TypeError):
             return {}
-        return known if alive else {}
+        return dict(known)
 
-    def start(self, command: Sequence[str], environment: Mapping[str, str], **facts: str) -> None:
-        """Start the program in a session of its own, so that it outlives this one."""
-        self.log.parent.mkdir(parents=True, exist_ok=True)
-        child = processes.start(command, self.log, environment, outlives=True)
+    def start(
+        self,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        descriptors: Sequence[int] = (),
+        private: bool = False,
+        **facts: str,
+    ) -> None:
+        """Start the program in a session of its own, so that it outlives this one.
+
+        Parameters
+        ----------
+        command
+            The program and its arguments; it runs in the folder of the checkout.
+        environment
+            Its environment.
+        descriptors
+            Open files that it inherits.
+        private
+            Whether what it writes is for its owner alone; otherwise its files have the usual modes.
+        facts
+            What `facts` gives back while it runs.
+        """
+        os.close(open_private(self.log))
+        child = processes.start(
+            command,
+            self.log,
+            environment,
+            folder=ROOT,
+            outlives=True,
+            descriptors=descriptors,
+            private=private,
+        )
         known = {"pid": str(child.pid), "birth": _birth(child.pid), **facts}
-        self._file.write_text(json.dumps(known))
+        write_private(self._file, json.dumps(known))
+
+    def last_line(self) -> str:
+        """The last line of the output that is not empty; a remark if there is none."""
+        lines = [line.strip() for line in self.log.read_text(errors="replace").splitlines()]
+        return next((line for line in reversed(lines) if line), "it wrote nothing")
 
     def stop(self) -> bool:
         """End the program and all it started; False if it did not run."""

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from flows.proxies import go_past_proxies
+from flows.secret import CLIENT, SERVER
 from flows.state import can_write, home_folder, state_folder
 
 NO_PAGE = "COVOXEL_NO_PREFECT_PAGE"
@@ -57,6 +58,21 @@ def child_environment(**extra: str) -> dict[str, str]:
     inherited = {name: value for name, value in os.environ.items() if name not in _QUIET}
     places = {"PREFECT_HOME": str(state_folder()), "COVOXEL_ROOT": str(Path(__file__).resolve().parents[1])}
     return {**inherited, **_DEFAULTS, **_TELEMETRY_OFF, **places, **extra}
+
+
+def server_settings(url: str, secret: str) -> dict[str, str]:
+    """Settings of a server of ours: it asks for a secret, and its page asks nobody else and advertises nothing."""
+    page = url.removesuffix("/api")
+    return {
+        SERVER: secret,
+        CLIENT: secret,
+        "PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS": page,
+        "PREFECT_SERVER_API_BASE_PATH": "/api",
+        "PREFECT_SERVER_UI_API_URL": "/api",
+        "PREFECT_SERVER_UI_SERVE_BASE": "/",
+        "PREFECT_SERVER_UI_V2_ENABLED": "false",
+        "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+    }
 
 
 def has_page() -> bool:

@@ -17,13 +17,14 @@ from filelock import FileLock, Timeout
 
 from covoxel import processes
 from flows import interrupt
-from flows.environment import NO_PAGE
+from flows.environment import NO_PAGE, server_settings
 from flows.proxies import opener_for
+from flows.secret import CLIENT, basic_header, close_folder, draw_secret, proves
 from flows.state import state_folder
 
 STARTUP_SECONDS = 180.0
 NAMED_SECONDS = 10.0
-_COMMAND = [sys.executable, "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app"]
+_COMMAND = [sys.executable, "-m", "flows.serve"]
 
 
 class ServerError(RuntimeError):
@@ -43,14 +44,16 @@ def prefect_server() -> Iterator[Callable[[], None]]:
         return
     port = free_port()
     url = f"http://127.0.0.1:{port}/api"
+    secret = draw_secret()
     slot = _free_slot()
-    child = _start(port, slot)
+    child = _start(port, slot, secret)
     over = threading.Event()
-    ours = {"PREFECT_API_URL": url, NO_PAGE: "1", "PREFECT_LOGGING_TO_API_ENABLED": "false"}
+    ours = {"PREFECT_API_URL": url, CLIENT: secret, NO_PAGE: "1", "PREFECT_LOGGING_TO_API_ENABLED": "false"}
+    before = {name: os.environ[name] for name in ours if name in os.environ}
     os.environ.update(ours)
 
     def ready() -> None:
-        wait_for_server(url, STARTUP_SECONDS, child)
+        wait_for_server(url, STARTUP_SECONDS, child, secret)
         threading.Thread(target=_leave_without, args=(child, over), daemon=True).start()
 
     try:
@@ -61,6 +64,7 @@ def prefect_server() -> Iterator[Callable[[], None]]:
         slot.release()
         for name in ours:
             os.environ.pop(name, None)
+        os.environ.update(before)
 
 
 def _leave_without(child: subprocess.Popen[bytes], over: threading.Event) -> None:
@@ -71,16 +75,21 @@ def _leave_without(child: subprocess.Popen[bytes], over: threading.Event) -> Non
         interrupt.leave(f"error: the private Prefect server {ended}; {interrupt.GO_ON}")
 
 
-def wait_for_server(url: str, seconds: float, child: subprocess.Popen[bytes] | None = None) -> None:
+def wait_for_server(
+    url: str, seconds: float, child: subprocess.Popen[bytes] | None = None, secret: str | None = None
+) -> None:
     """Wait until a server answers at an API address.
+
+    With a `secret`, the server has to prove that it was given it: another program at that port is not taken for it.
 
     Raises
     ------
     ServerError
-        If it does not within `seconds`, or `child`, which should become it, has ended.
+        If it does not within `seconds`, or `child`, which should become it, has ended; or if it asks for a secret that
+        `PREFECT_API_AUTH_STRING` does not hold.
     """
     end = time.monotonic() + seconds
-    while not is_healthy(url):
+    while not (is_healthy(url) if secret is None else proves(url, secret)):
         if child is not None and child.poll() is not None:
             ended = processes.how_it_ended(child.returncode)
             raise ServerError(f"the private Prefect server {ended}; its log is in {state_folder()}")
@@ -90,13 +99,33 @@ def wait_for_server(url: str, seconds: float, child: subprocess.Popen[bytes] | N
 
 
 def is_healthy(api_url: str) -> bool:
-    """Whether a Prefect server answers at an API address."""
+    """Whether a Prefect server answers at an API address, and to us.
+
+    Raises
+    ------
+    ServerError
+        If it asks for a secret that `PREFECT_API_AUTH_STRING` does not hold.
+    """
+    if _status(api_url, "admin/version") in (401, 403):
+        raise ServerError(
+            f"the Prefect server at PREFECT_API_URL={api_url} refuses what PREFECT_API_AUTH_STRING holds; set it to "
+            f"its secret, which for the one of `python -m flows deploy` is in {state_folder() / 'secret'}"
+        )
+    return _status(api_url, "health") == 200
+
+
+def _status(api_url: str, path: str) -> int:
+    """Status of an answer of an API; 0 without any. A secret is shown to this address, and not where it redirects."""
     try:
-        question = urllib.request.Request(f"{api_url.rstrip('/')}/health")
+        question = urllib.request.Request(f"{api_url.rstrip('/')}/{path}")
+        if secret := os.environ.get(CLIENT):
+            question.add_unredirected_header("Authorization", basic_header(secret))
         with opener_for(api_url).open(question, timeout=5) as answer:
-            return bool(answer.status == 200)
-    except (OSError, urllib.error.URLError, ValueError):
-        return False
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+    except (OSError, ValueError):
+        return 0
 
 
 def free_port() -> int:
@@ -106,18 +135,12 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def is_free(port: int) -> bool:
-    """Whether nobody listens on a port of the loopback address."""
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) != 0
-
-
 def _free_slot() -> FileLock:
     """The lock of the first database that no other run holds: two servers on one SQLite file block each other.
 
     A database stays for later runs, as it takes longer to make than to open. The lock of a run that was killed is free.
     """
-    folder = state_folder()
+    folder = close_folder(state_folder())
     return next(filter(_takes, (FileLock(folder / f"private-{number}.lock") for number in count(1))))
 
 
@@ -130,10 +153,11 @@ def _takes(lock: FileLock) -> bool:
     return True
 
 
-def _start(port: int, slot: FileLock) -> subprocess.Popen[bytes]:
+def _start(port: int, slot: FileLock, secret: str) -> subprocess.Popen[bytes]:
     database = Path(slot.lock_file).with_suffix(".db")
-    command = [*_COMMAND, "--host", "127.0.0.1", "--port", str(port), "--log-level", "error", "--lifespan", "on"]
-    environment = {**os.environ, "PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1"}
+    command = [*_COMMAND, "--port", str(port)]
+    environment = {**os.environ, **server_settings(f"http://127.0.0.1:{port}/api", secret)}
+    environment |= {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1"}
     environment["PREFECT__SERVER_FINAL"] = "1"
     environment["PREFECT_API_DATABASE_CONNECTION_URL"] = f"sqlite+aiosqlite:///{database}"
     log = database.with_suffix(".log")

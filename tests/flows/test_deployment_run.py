@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from flows.secret import CLIENT
+
 
 @pytest.mark.slow
 def test_a_deployment_run_gives_what_the_command_line_gives(
@@ -18,7 +20,8 @@ def test_a_deployment_run_gives_what_the_command_line_gives(
 ) -> None:
     cohort = make_cohort(cases=4)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PREFECT_HOME": str(tmp_path / "prefect")}
-    environment.pop("PREFECT_API_URL", None)
+    for name in ("PREFECT_API_URL", CLIENT):
+        environment.pop(name, None)
 
     def flows(*arguments: object, **more: str) -> str:
         command = [sys.executable, "-m", "flows", *map(str, arguments)]
@@ -35,6 +38,7 @@ def test_a_deployment_run_gives_what_the_command_line_gives(
         assert "server: runs" in flows("deploy")
         page = re.search(r"page: (http://127\.0\.0\.1:\d+)", said)
         assert page is not None
+        secret = (tmp_path / "prefect" / "secret").read_text().strip()
         parameters = {
             "cohort": str(cohort),
             "atlases": ["c1", "c2"],
@@ -45,7 +49,7 @@ def test_a_deployment_run_gives_what_the_command_line_gives(
         subprocess.run(
             [*prefect, "deployment", "run", "few-shot/cpu", "--params", json.dumps(parameters), "--watch"],
             check=True,
-            env=environment | {"PREFECT_API_URL": f"{page[1]}/api", "DO_NOT_TRACK": "1"},
+            env=environment | {"PREFECT_API_URL": f"{page[1]}/api", CLIENT: secret, "DO_NOT_TRACK": "1"},
             capture_output=True,
             timeout=300,
         )

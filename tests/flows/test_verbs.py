@@ -297,18 +297,29 @@ def test_progress_table_and_end_stand_on_the_page_of_the_run_itself(
 
 def test_deploy_makes_pools_and_deployments_and_prunes_what_is_named_no_more(prefect_api: str) -> None:
     from prefect.client.orchestration import get_client
+    from prefect.client.schemas.actions import WorkPoolUpdate
+    from prefect.workers.process import ProcessWorker
 
-    from flows.deploy import POOLS, _make_deployments, _make_pools, _named, _prune
+    from flows.deploy import POOLS, _make_deployments, _make_pools, _named, _prune, job_template
 
     _make_pools()
+    with get_client(sync_client=True) as client:
+        old = WorkPoolUpdate(base_job_template=ProcessWorker.get_default_base_job_template(), concurrency_limit=7)
+        client.update_work_pool("cpu", old)
     _make_pools()
     _make_deployments(prefect_api)
+    with get_client(sync_client=True) as client:
+        assert client.read_work_pool("cpu").concurrency_limit == 7, "an operator's change is kept"
     with get_client(sync_client=True) as client:
         assert set(POOLS) <= {pool.name for pool in client.read_work_pools()}
         made = {(str(item.entrypoint), item.name): item for item in client.read_deployments()}
         assert set(made) == _named()
         few_shot = made["flows.few_shot.few_shot", "cpu"]
-        assert few_shot.job_variables["working_dir"] == str(Path(__file__).resolve().parents[2])
+        assert few_shot.job_variables == {}
+        for pool in client.read_work_pools():
+            if pool.name in POOLS:
+                assert pool.base_job_template == job_template()
+                assert set(pool.base_job_template["variables"]["properties"]) == {"name"}
         client.create_deployment(
             flow_id=few_shot.flow_id, name="old", entrypoint="flows.few_shot.few_shot", tags=["covoxel"]
         )
