@@ -10,6 +10,7 @@ from covoxel.io import write_json, write_table
 from covoxel.manifest import Record
 from covoxel.metrics import summarise
 from tasks import train_joint, train_registration
+from tasks.register import remarks_of
 from tasks.results import mean_known
 from tasks.study import Study
 from tasks.trainings import job_name
@@ -166,6 +167,7 @@ def flags_of(study: Study, case: str) -> list[str]:
         worst = max((item["folded_percent"] or 0.0 for item in registered.facts["transforms"].values()), default=0.0)
         if worst > FOLDS_FLAG_PERCENT:
             remarks.append(f"{worst:.2g} % of voxels fold")
+        remarks += remarks_of(registered.facts)
     if not study.is_sound(case) and study.layout.segmentation(case).is_file():
         remarks.append("the segmentation in the folder is of an earlier run")
     if final and not any(final.facts["volumes_mm3"].values()):

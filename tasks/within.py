@@ -48,6 +48,7 @@ class WithinJob(Job):
         "covoxel.atlas.middle",
         "covoxel.atlas.placement",
         "covoxel.losses",
+        "covoxel.preprocessing",
         "covoxel.registration",
         "covoxel.longitudinal.base",
         "covoxel.longitudinal.intensity",

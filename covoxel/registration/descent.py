@@ -1,7 +1,7 @@
 """Descent on a stationary velocity, coarse to fine, all moving images in one batch; what svf and learned+svf share."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial, reduce
 from typing import Literal
 
