@@ -1,5 +1,6 @@
 """Where the content of an image ends and padding begins: a border of one value, or of noise, holds nothing."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,8 @@ from covoxel.spatial import Image
 Values = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 Bounds = tuple[tuple[int, int], ...]
+Faces = Sequence[tuple[int, int]]
+"""Axis of each, and 0 for its first layer or -1 for its last."""
 
 _MARGIN = 0.25
 """Left around content that fades into its background, such as a head: this share of its longest side."""
@@ -24,6 +27,10 @@ _FEWEST_VALUES = 100
 """A face of fewer voxels is not tested for noise: their correlation is too uncertain."""
 _WINDOW = {2: 7, 3: 5}
 """Side of the windows, voxels, in which noise is described, by dimension."""
+_FEWEST_IN_BLOCK = 49
+"""The same for a block of a face, of which there are nine."""
+_BOXED = 0.75
+"""So many of the blocks of a face are content where a field of view ends; a ball lacks the four corners."""
 _SLACK = 0.25
 """How far beyond what the windows of a face range over, as a share of the range, a window is noise too."""
 _ROUNDS = 4
@@ -62,7 +69,7 @@ def content_box(image: Image) -> Box:
         The whole image if it has no border, or nothing within one.
     """
     data = image.data.detach().cpu().numpy().astype(np.float64)
-    bounds: Bounds = tuple((0, side) for side in data.shape)
+    bounds = _whole(data)
     if not np.isfinite(data).all():
         return _box(bounds)
     spacing = image.grid.spacing_mm
@@ -76,29 +83,47 @@ def content_box(image: Image) -> Box:
 
 def _peeled(data: Values, spacing_mm: Values) -> Bounds:
     """Bounds of the content after the constant or else the noisy border was taken off."""
-    whole: Bounds = tuple((0, side) for side in data.shape)
-    faces = [data.take(end, axis) for axis in range(data.ndim) for end in (0, -1)]
-    constants = {float(face.flat[0]) for face in faces if np.ptp(face) == 0}
+    faces = {(axis, end): data.take(end, axis) for axis in range(data.ndim) for end in (0, -1)}
+    constants = {float(face.flat[0]) for face in faces.values() if np.ptp(face) == 0}
     if constants:
-        mask = ~np.isin(data, list(constants))
-        tight = _bounds(mask)
-        return whole if tight is None else _with_margins(data, mask, tight, spacing_mm)
-    noisy = [face for face in range(len(faces)) if _is_noise(faces[face])]
-    if not noisy or min(data.shape) <= _WINDOW[data.ndim]:
-        return whole
-    mask = _structured(data, noisy)
+        return _without_constants(data, constants, spacing_mm)
+    noisy = [face for face, values in faces.items() if _is_noise(values)]
+    if noisy and min(data.shape) > _WINDOW[data.ndim]:
+        return _without_noise(data, noisy, spacing_mm)
+    return _whole(data)
+
+
+def _without_constants(data: Values, constants: set[float], spacing_mm: Values) -> Bounds:
+    mask = ~np.isin(data, list(constants))
     tight = _bounds(mask)
-    if tight is None or _is_noise(data[_window(tight)]):
-        return whole
-    refined = _on_the_voxel(data, tight)
-    # A window that is half noise is no content yet.
-    mask = ndimage.binary_dilation(mask, np.ones([2 * _reach(data) + 1] * data.ndim))
-    return _with_margins(data, mask, tight if refined is None else refined, spacing_mm)
+    if tight is None:
+        return _whole(data)
+    inside, values = mask[_window(tight)], data[_window(tight)]
+    spread = float(values[inside].std())
+    cut = {
+        (axis, end): _ends_the_field(inside.take(end, axis), values.take(end, axis), spread)
+        for axis in range(data.ndim)
+        for end in (0, -1)
+    }
+    return _with_margins(data, tight, tight, cut, spacing_mm)
 
 
-def _is_noise(values: Values) -> bool:
+def _without_noise(data: Values, noisy: Faces, spacing_mm: Values) -> Bounds:
+    rough = _bounds(_structured(data, noisy))
+    if rough is None or _is_noise(data[_window(rough)]):
+        return _whole(data)
+    exact = _on_the_voxel(data, rough)
+    if exact is None:
+        return _with_margins(data, rough, rough, {}, spacing_mm)
+    inside = data[_window(exact)]
+    cut = {(axis, end): _is_boxed(inside.take(end, axis)) for axis in range(data.ndim) for end in (0, -1)}
+    either = tuple((min(a, c), max(b, d)) for (a, b), (c, d) in zip(rough, exact, strict=True))
+    return _with_margins(data, either, exact, cut, spacing_mm)
+
+
+def _is_noise(values: Values, fewest: int = _FEWEST_VALUES) -> bool:
     """Whether neighbours are unrelated along every axis."""
-    if values.size < _FEWEST_VALUES or np.ptp(values) == 0:
+    if values.size < fewest or np.ptp(values) == 0:
         return False
     return all(_correlation(values, axis) < _CORRELATED for axis in range(values.ndim) if values.shape[axis] > 1)
 
@@ -111,71 +136,89 @@ def _correlation(values: Values, axis: int) -> float:
     return float((ahead * behind).mean() / centred.var())
 
 
-def _structured(data: Values, noisy: list[int]) -> Mask:
+def _structured(data: Values, noisy: Faces) -> Mask:
     """Voxels in whose window the values are not such as on any of the `noisy` faces; the largest such body."""
-    features = _features(data)
-    structured = np.ones(data.shape, dtype=bool)
-    for face in noisy:
-        alike = np.ones(data.shape, dtype=bool)
-        for feature in features:
-            known = feature.take(-(face % 2), face // 2)
-            slack = _SLACK * float(np.ptp(known))
-            alike &= (feature >= known.min() - slack) & (feature <= known.max() + slack)
-        structured &= ~alike
-    structured = ndimage.binary_opening(structured, np.ones([3] * data.ndim))
+    features = _features(data, _WINDOW[data.ndim], data)
+    known = [[feature.take(end, axis) for feature in features] for axis, end in noisy]
+    structured = ndimage.binary_opening(_beyond(features, known), np.ones([3] * data.ndim))
     bodies, count = ndimage.label(structured)
     return bodies == 1 + np.argmax(np.bincount(bodies.ravel())[1:]) if count else structured
 
 
-def _features(data: Values) -> list[Values]:
-    """Mean, logarithm of the spread, and correlation of neighbours, of the window around each voxel."""
-    size = _WINDOW[data.ndim]
-    scaled = (data - data.mean()) / data.std()
+def _is_boxed(face: Values) -> bool:
+    """Whether a face is content up to its corners: most blocks of a third of its sides are no noise."""
+    blocks = [face]
+    for axis in range(face.ndim):
+        blocks = [part for block in blocks for part in np.array_split(block, 3, axis)]
+    if min(block.size for block in blocks) < _FEWEST_IN_BLOCK:
+        return False
+    return bool(np.mean([not _is_noise(block, _FEWEST_IN_BLOCK) for block in blocks]) > _BOXED)
 
-    def mean(values: Values) -> Values:
-        found: Values = ndimage.uniform_filter(values, size, mode="nearest")
+
+def _beyond(features: list[Values], known: list[list[Values]]) -> Mask:
+    """Where the features lie outside the ranges of those of every face of noise."""
+    beyond = np.ones(features[0].shape, dtype=bool)
+    for face in known:
+        alike = np.ones_like(beyond)
+        for feature, noise in zip(features, face, strict=True):
+            slack = _SLACK * float(np.ptp(noise))
+            alike &= (feature >= noise.min() - slack) & (feature <= noise.max() + slack)
+        beyond &= ~alike
+    return beyond
+
+
+def _features(values: Values, size: int, scale: Values) -> list[Values]:
+    """Mean, logarithm of the spread, and correlation of neighbours, of the window around each voxel.
+
+    Measured by the mean and the spread of all of `scale`.
+    """
+    scaled = (values - scale.mean()) / scale.std()
+
+    def mean(of: Values) -> Values:
+        found: Values = ndimage.uniform_filter(of, size, mode="nearest")
         return found
 
     middle = mean(scaled)
     variance = np.maximum(mean(scaled**2) - middle**2, 1e-12)
     steps = np.zeros_like(scaled)
-    for axis in range(data.ndim):
-        steps += np.diff(scaled, axis=axis, append=scaled.take([-2], axis)) ** 2
+    for axis in range(values.ndim):
+        if values.shape[axis] > 1:
+            steps += np.diff(scaled, axis=axis, append=scaled.take([-2], axis)) ** 2
     return [middle, 0.5 * np.log(variance), np.log(np.maximum(mean(steps) / variance, 1e-12))]
 
 
-def _reach(data: Values) -> int:
-    """How far, voxels, the edge of the structured voxels may lie from that of the content."""
-    return _WINDOW[data.ndim] // 2 + 1
-
-
 def _on_the_voxel(data: Values, rough: Bounds) -> Bounds | None:
-    """Bounds of the content where it fills its box: a layer of noise correlates with nothing, a layer of it does."""
-    reach = _reach(data)
-    bounds = rough
-    for axis in range(data.ndim):
+    """Bounds of the content where it fills its box: a layer of noise correlates with nothing, a layer of it does.
+
+    None where too little is known of a layer.
+    """
+    reach, bounds = _WINDOW[data.ndim] // 2 + 1, rough
+    for axis in (*range(data.ndim), *range(data.ndim)):
         inner = [(first + reach, stop - reach) if stop - first > 4 * reach else (first, stop) for first, stop in bounds]
-        inner[axis] = (max(0, bounds[axis][0] - reach), min(data.shape[axis], bounds[axis][1] + reach))
+        inner[axis] = (0, data.shape[axis])
         layers = np.moveaxis(data[_window(tuple(inner))], axis, 0)
-        sound = [place for place, layer in enumerate(layers) if not _is_noise(layer) and np.ptp(layer) > 0]
-        if not sound:
+        if layers[0].size < _FEWEST_VALUES:
             return None
-        found = (inner[axis][0] + sound[0], inner[axis][0] + sound[-1] + 1)
-        bounds = (*bounds[:axis], found, *bounds[axis + 1 :])
+        sound = np.array([not _is_noise(layer) and np.ptp(layer) > 0 for layer in layers])
+        runs, _ = ndimage.label(sound)
+        run = np.bincount(runs[slice(*bounds[axis])], minlength=2)[1:].argmax() + 1
+        hit = np.flatnonzero(runs == run)
+        if not hit.size:
+            return None
+        bounds = (*bounds[:axis], (int(hit[0]), int(hit[-1]) + 1), *bounds[axis + 1 :])
     return bounds
 
 
-def _with_margins(data: Values, mask: Mask, tight: Bounds, spacing_mm: Values) -> Bounds:
-    """The bounds where content fills a face of the box, or a margin away from it."""
-    sides_mm = [(stop - first) * float(mm) for (first, stop), mm in zip(tight, spacing_mm, strict=True)]
-    inside, values = mask[_window(tight)], data[_window(tight)]
-    spread = float(values[inside].std()) if inside.any() else 0.0
+def _with_margins(
+    data: Values, rough: Bounds, exact: Bounds, cut: dict[tuple[int, int], bool], spacing_mm: Values
+) -> Bounds:
+    """The exact bounds where a field of view was cut, else a margin away from the rough ones."""
+    longest_mm = max((stop - first) * float(mm) for (first, stop), mm in zip(rough, spacing_mm, strict=True))
     found = []
-    for axis, (first, stop) in enumerate(tight):
-        margin = int(np.ceil(_MARGIN * max(sides_mm) / float(spacing_mm[axis])))
-        cut = [_ends_the_field(inside.take(end, axis), values.take(end, axis), spread) for end in (0, -1)]
-        low = first if cut[0] else max(0, first - margin)
-        high = stop if cut[1] else min(data.shape[axis], stop + margin)
+    for axis, side in enumerate(data.shape):
+        margin = int(np.ceil(_MARGIN * longest_mm / float(spacing_mm[axis])))
+        low = exact[axis][0] if cut.get((axis, 0)) else max(0, rough[axis][0] - margin)
+        high = exact[axis][1] if cut.get((axis, -1)) else min(side, rough[axis][1] + margin)
         found.append((low, high))
     return tuple(found)
 
@@ -194,6 +237,10 @@ def _bounds(mask: Mask) -> Bounds | None:
             return None
         found.append((int(hit[0]), int(hit[-1]) + 1))
     return tuple(found)
+
+
+def _whole(data: Values) -> Bounds:
+    return tuple((0, side) for side in data.shape)
 
 
 def _window(bounds: Bounds) -> tuple[slice, ...]:
