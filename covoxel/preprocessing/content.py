@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.stats import rankdata
 
 from covoxel.spatial import Image
 
@@ -33,6 +34,10 @@ _BOXED = 0.75
 """So many of the blocks of a face are content where a field of view ends; a ball lacks the four corners."""
 _SLACK = 0.25
 """How far beyond what the windows of a face range over, as a share of the range, a window is noise too."""
+_MOST_VALUES = 2**24
+"""Noise around larger images is sought on every second voxel, or third."""
+_LAYER = 96
+"""So many voxels along a side of a layer show whether it is noise."""
 _ROUNDS = 4
 """Borders within borders that are looked for."""
 
@@ -87,7 +92,7 @@ def _peeled(data: Values, spacing_mm: Values) -> Bounds:
     constants = {float(face.flat[0]) for face in faces.values() if np.ptp(face) == 0}
     if constants:
         return _without_constants(data, constants, spacing_mm)
-    noisy = [face for face, values in faces.items() if _is_noise(values)]
+    noisy = [face for face, values in faces.items() if _is_noise_all_over(values)]
     if noisy and min(data.shape) > _WINDOW[data.ndim]:
         return _without_noise(data, noisy, spacing_mm)
     return _whole(data)
@@ -109,8 +114,13 @@ def _without_constants(data: Values, constants: set[float], spacing_mm: Values) 
 
 
 def _without_noise(data: Values, noisy: Faces, spacing_mm: Values) -> Bounds:
+    step = int(np.ceil((data.size / _MOST_VALUES) ** (1 / data.ndim)))
+    if step > 1:
+        coarse = data[(slice(None, None, step),) * data.ndim]
+        found = _without_noise(coarse, noisy, spacing_mm * step)
+        return tuple((a * step, min(b * step, side)) for (a, b), side in zip(found, data.shape, strict=True))
     rough = _bounds(_structured(data, noisy))
-    if rough is None or _is_noise(data[_window(rough)]):
+    if rough is None or _is_noise(data[_window(rough)].take(sum(rough[0]) // 2 - rough[0][0], 0)):
         return _whole(data)
     exact = _on_the_voxel(data, rough)
     if exact is None:
@@ -129,8 +139,8 @@ def _is_noise(values: Values, fewest: int = _FEWEST_VALUES) -> bool:
 
 
 def _correlation(values: Values, axis: int) -> float:
-    """Correlation of neighbours along an axis, taken about the mean of all."""
-    centred = values - values.mean()
+    """Correlation of the ranks of neighbours along an axis: a few voxels far off all others do not hide it."""
+    centred = rankdata(values).reshape(values.shape) - (values.size + 1) / 2
     ahead = np.take(centred, range(1, values.shape[axis]), axis)
     behind = np.take(centred, range(values.shape[axis] - 1), axis)
     return float((ahead * behind).mean() / centred.var())
@@ -145,14 +155,30 @@ def _structured(data: Values, noisy: Faces) -> Mask:
     return bodies == 1 + np.argmax(np.bincount(bodies.ravel())[1:]) if count else structured
 
 
+def _is_noise_all_over(face: Values) -> bool:
+    """Whether each block of a face is noise: loud noise on a part of it would drown the rest."""
+    blocks = next((blocks for count in (3, 2) if _smallest(blocks := _blocks(face, count)) >= _FEWEST_VALUES), [face])
+    return all(_is_noise(block) for block in blocks)
+
+
 def _is_boxed(face: Values) -> bool:
     """Whether a face is content up to its corners: most blocks of a third of its sides are no noise."""
-    blocks = [face]
-    for axis in range(face.ndim):
-        blocks = [part for block in blocks for part in np.array_split(block, 3, axis)]
-    if min(block.size for block in blocks) < _FEWEST_IN_BLOCK:
+    blocks = _blocks(face, 3)
+    if _smallest(blocks) < _FEWEST_IN_BLOCK:
         return False
     return bool(np.mean([not _is_noise(block, _FEWEST_IN_BLOCK) for block in blocks]) > _BOXED)
+
+
+def _blocks(face: Values, count: int) -> list[Values]:
+    """Parts of a face, so many along each of its axes."""
+    blocks = [face]
+    for axis in range(face.ndim):
+        blocks = [part for block in blocks for part in np.array_split(block, count, axis)]
+    return blocks
+
+
+def _smallest(blocks: list[Values]) -> int:
+    return min(block.size for block in blocks)
 
 
 def _beyond(features: list[Values], known: list[list[Values]]) -> Mask:
@@ -207,6 +233,14 @@ def _on_the_voxel(data: Values, rough: Bounds) -> Bounds | None:
             return None
         bounds = (*bounds[:axis], (int(hit[0]), int(hit[-1]) + 1), *bounds[axis + 1 :])
     return bounds
+
+
+def _middle(first: int, stop: int, reach: int) -> tuple[int, int]:
+    """The range without its ends, where it is long enough for that, and no more of it than layers need."""
+    if stop - first > 4 * reach:
+        first, stop = first + reach, stop - reach
+    spare = max(0, stop - first - _LAYER) // 2
+    return first + spare, stop - spare
 
 
 def _with_margins(
