@@ -17,7 +17,14 @@ class AlignJob(Job):
     """The preprocessed images of the reference and of a case."""
 
     stage = "align"
-    code = ("covoxel.spatial", "covoxel.io", "covoxel.losses", "covoxel.registration", "tasks.align")
+    code = (
+        "covoxel.spatial",
+        "covoxel.io",
+        "covoxel.losses",
+        "covoxel.preprocessing",
+        "covoxel.registration",
+        "tasks.align",
+    )
 
     reference: Artifact
     image: Artifact

@@ -26,7 +26,7 @@ CODE = (
     "covoxel.io",
     "covoxel.losses",
     "covoxel.metrics",
-    "covoxel.preprocessing.orientation",
+    "covoxel.preprocessing",
     "covoxel.registration",
     "tasks.atlas_steps",
 )

@@ -44,6 +44,7 @@ class ChooseJob(Job):
         "covoxel.spatial",
         "covoxel.io",
         "covoxel.losses",
+        "covoxel.preprocessing",
         "covoxel.registration",
         "covoxel.fusion",
         "tasks.template",

@@ -9,6 +9,7 @@ from covoxel.fusion.facts import CLEAN, facts_from_json
 from data_catalog.schema import unsafe_id
 from tasks.calibrate import selector_of
 from tasks.facts import ResultFacts, read_record
+from tasks.register import remarks_of
 from tasks.study import Study
 
 FOLDS_FLAG_PERCENT = 0.1
@@ -50,6 +51,7 @@ def flags_of(study: Study, case: str) -> list[str]:
         worst = max((item["folded_percent"] or 0.0 for item in registered.facts["transforms"].values()), default=0.0)
         if worst > FOLDS_FLAG_PERCENT:
             remarks.append(f"{worst:.2g} % of voxels fold")
+        remarks += remarks_of(registered.facts)
     if not study.is_sound(case) and not unsafe_id(case) and study.layout.segmentation(case).is_file():
         remarks.append("the segmentation in the folder is of an earlier run")
     if final:

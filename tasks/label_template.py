@@ -66,7 +66,7 @@ class LabelTemplateJob(Job):
         "covoxel.registration",
         "covoxel.fusion",
         "covoxel.longitudinal.intensity",
-        "covoxel.preprocessing.intensity",
+        "covoxel.preprocessing",
         "tasks.label_template",
     )
 

@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from prefect import task
 
 from covoxel.io import read_labels, write_image, write_labels
+from covoxel.preprocessing import cropped_to_content
 from covoxel.preprocessing import preprocess as prepare
-from covoxel.spatial import resample_labels
+from covoxel.spatial import Image, resample_labels
 from data_catalog.files import load_image
 from tasks.atlas_label import label_of
 from tasks.call import NothingDoneError
@@ -45,10 +47,14 @@ class PreprocessJob(Job):
 @task(task_run_name="preprocess {job.case}", **TASK_OPTIONS)
 @work
 def preprocess(job: PreprocessJob) -> Made:
-    """Write the prepared image, and an atlas' label map on its grid."""
+    """Write the prepared image, and an atlas' label map on its grid.
+
+    A border of one value or of noise is cut off, unless labels of the atlas lie in it.
+    """
     settings = job.settings
+    labels = None if job.label is None else read_labels(job.label)
     image = prepare(
-        load_image(job.image),
+        _content(load_image(job.image), labels),
         bias=settings.bias,
         spacing_mm=settings.spacing_mm,
         crop=settings.crop,
@@ -56,10 +62,20 @@ def preprocess(job: PreprocessJob) -> Made:
     )
     outputs = [job.layout.preprocessed(job.case)]
     write_image(outputs[0], image)
-    if job.label is not None:
+    if labels is not None:
         outputs.append(job.layout.preprocessed_labels(job.case))
-        write_labels(outputs[1], resample_labels(read_labels(job.label), image.grid))
+        write_labels(outputs[1], resample_labels(labels, image.grid))
     return Made(outputs, {"shape": list(image.grid.shape)})
+
+
+def _content(image: Image, labels: Image | None) -> Image:
+    """The image without its border; all of it if the border holds labels."""
+    content = cropped_to_content(image)
+    if labels is None or content is image:
+        return content
+    voxel = content.grid.to_voxel(labels.grid.to_ras(torch.nonzero(labels.data).numpy()))
+    inside = ((voxel > -1) & (voxel < content.grid.shape)).all()
+    return content if inside else image
 
 
 def preprocess_jobs(study: Study) -> list[PreprocessJob]:

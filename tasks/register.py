@@ -14,6 +14,7 @@ from covoxel.io.transforms import write_transform
 from covoxel.metrics import folding
 from covoxel.registration import PairError, PairModel
 from covoxel.registration import register as register_images
+from covoxel.registration.plausible import implausible
 from covoxel.spatial import Image, Transform, resample_probabilities
 from data_catalog.files import sha256_of
 from tasks.atlas_label import label_of
@@ -29,6 +30,8 @@ from tasks.study import Study
 
 LABEL_MAP = "label_map"
 """Name, among the inputs of a record, of the label map that drove a registration."""
+MOST_REMARKS = 3
+"""So many remarks on single atlases are shown."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ class RegisterJob(Job):
         "covoxel.io",
         "covoxel.losses",
         "covoxel.metrics.folding",
-        "covoxel.preprocessing.orientation",
+        "covoxel.preprocessing",
         "covoxel.registration",
         "tasks.register",
     )
@@ -105,15 +108,30 @@ def register(job: RegisterJob) -> Made:
     names = sorted(job.moving)
     transforms = registered(job, names)
     outputs = [job.layout.transform(job.case, name) for name in names]
-    facts = {}
-    for name, path, transform in zip(names, outputs, transforms, strict=True):
+    for path, transform in zip(outputs, transforms, strict=True):
         write_transform(path, transform)
-        regularity = folding(transform)
-        facts[name] = {
-            "folded_percent": number(regularity.percent),
-            "sd_log_jacobian": number(regularity.sd_log_jacobian),
-        }
-    return Made(outputs, {"transforms": facts})
+    return Made(outputs, {"transforms": {n: facts_of(t) for n, t in zip(names, transforms, strict=True)}})
+
+
+def facts_of(transform: Transform) -> dict[str, Any]:
+    """What a record keeps of a transform: how regular it is, and what a reader should know of it, if anything."""
+    regularity, why = folding(transform), implausible(transform.moving_from_fixed)
+    facts: dict[str, Any] = {
+        "folded_percent": number(regularity.percent),
+        "sd_log_jacobian": number(regularity.sd_log_jacobian),
+    }
+    remark = transform.remark or (f"the affine part {why}, which no anatomy does" if why else "")
+    return facts | ({"remark": remark} if remark else {})
+
+
+def remarks_of(facts: Mapping[str, Any]) -> list[str]:
+    """Sentences on the transforms of a case, by the facts of its record: `MOST_REMARKS`, then how many more."""
+    transforms = facts["transforms"]
+    found = [f"atlas {name}: {each['remark']}" for name, each in transforms.items() if each.get("remark")]
+    rest = len(found) - MOST_REMARKS
+    if rest > 0:
+        found = [*found[:MOST_REMARKS], f"and so for {rest} more of {len(transforms)} atlases"]
+    return found + ([f"template: {facts['remark']}"] if "remark" in facts else [])
 
 
 def registered(job: RegisterJob, names: Sequence[str]) -> list[Transform]:

@@ -10,7 +10,6 @@ from prefect import task
 from covoxel.atlas.library import likeness
 from covoxel.atlas.route import through_template
 from covoxel.io import read_image, write_transform
-from covoxel.metrics import folding
 from covoxel.registration import register
 from covoxel.spatial import Image, Transform
 from tasks import settings as of_user
@@ -22,6 +21,7 @@ from tasks.job import COHORT, Artifact, Job, Made, number, work
 from tasks.library import GROUP, TemplateFiles, group_of_atlases, templates_of, usual_of
 from tasks.models import load_model, model_sha256
 from tasks.options import TASK_OPTIONS
+from tasks.register import facts_of
 from tasks.study import Study
 
 
@@ -98,23 +98,20 @@ def route(job: RouteJob) -> Made:
     names, fixed = sorted(job.moving), read_image(job.fixed.path)
     chosen, facts = _closest(job, fixed)
     shape = job.templates[chosen].shape.path
+    onto_template = _template_from_case(job, fixed, job.templates[chosen])
     transforms = through_template(
         fixed,
-        _template_from_case(job, fixed, job.templates[chosen]),
+        onto_template,
         [read_image(job.moving[name].path) for name in names],
         [placed(job.placements[name].path, shape) for name in names],
         refine=job.settings.refine,
         device=job.device,
     )
     outputs = [job.layout.transform(job.case, name) for name in names]
-    found = {}
-    for name, path, transform in zip(names, outputs, transforms, strict=True):
+    for path, transform in zip(outputs, transforms, strict=True):
         write_transform(path, transform)
-        regularity = folding(transform)
-        found[name] = {
-            "folded_percent": number(regularity.percent),
-            "sd_log_jacobian": number(regularity.sd_log_jacobian),
-        }
+    facts |= {"remark": onto_template.remark} if onto_template.remark else {}
+    found = {name: facts_of(transform) for name, transform in zip(names, transforms, strict=True)}
     return Made(outputs, {"transforms": found, "registrations": 0 if job.own else 1, **facts})
 
 

@@ -24,7 +24,14 @@ class TemplateJob(Job):
     """The preprocessed images of all atlases, by id."""
 
     stage = "template"
-    code = ("covoxel.spatial", "covoxel.io", "covoxel.losses", "covoxel.registration", "tasks.template")
+    code = (
+        "covoxel.spatial",
+        "covoxel.io",
+        "covoxel.losses",
+        "covoxel.preprocessing",
+        "covoxel.registration",
+        "tasks.template",
+    )
 
     atlases: Mapping[str, Artifact]
 

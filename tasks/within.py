@@ -50,6 +50,7 @@ class WithinJob(Job):
         "covoxel.atlas.middle",
         "covoxel.atlas.placement",
         "covoxel.losses",
+        "covoxel.preprocessing",
         "covoxel.registration",
         "covoxel.longitudinal.base",
         "covoxel.longitudinal.intensity",

@@ -1,7 +1,8 @@
 """Preprocessing: canonical orientation, bias, intensity, spacing and field of view, and the way back."""
 
 from covoxel.preprocessing.bias import correct_bias
-from covoxel.preprocessing.cropping import Box, crop, foreground_box
+from covoxel.preprocessing.content import Box, content_box
+from covoxel.preprocessing.cropping import crop, cropped_to_content, foreground_box
 from covoxel.preprocessing.intensity import foreground, normalise
 from covoxel.preprocessing.lattice import Lattice, copy_onto, shared_lattice
 from covoxel.preprocessing.orientation import canonical, canonical_grid
@@ -15,9 +16,11 @@ __all__ = [
     "Lattice",
     "canonical",
     "canonical_grid",
+    "content_box",
     "copy_onto",
     "correct_bias",
     "crop",
+    "cropped_to_content",
     "foreground",
     "foreground_box",
     "normalise",

@@ -1,21 +1,12 @@
-"""Cropping to the foreground, with the way back exact."""
-
-from dataclasses import dataclass
+"""Cropping to the foreground or to the content, with the way back exact."""
 
 import numpy as np
 import torch
 
+from covoxel.preprocessing.content import Box, content_box
 from covoxel.preprocessing.intensity import foreground
 from covoxel.preprocessing.lattice import copy_onto
 from covoxel.spatial import Image
-
-
-@dataclass(frozen=True)
-class Box:
-    """A box of voxels: index of the first (negative: padding) and number along each axis."""
-
-    start: tuple[int, ...]
-    shape: tuple[int, ...]
 
 
 def foreground_box(image: Image, margin_mm: float = 5.0) -> Box:
@@ -69,3 +60,9 @@ def otsu_threshold(image: Image, bins: int = 256) -> float:
 def crop(image: Image, box: Box, *, fill: float = 0) -> Image:
     """The voxels of `box`; those outside the image are `fill`. `copy_onto(crop(…), image.grid)` is the way back."""
     return copy_onto(image, image.grid.cropped(box.start, box.shape), fill=fill)
+
+
+def cropped_to_content(image: Image) -> Image:
+    """The image without a border of one value or of noise, see `content_box`; itself where it has none."""
+    box = content_box(image)
+    return image if box.shape == image.grid.shape else crop(image, box)

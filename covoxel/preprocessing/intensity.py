@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from covoxel.preprocessing.content import content_box
 from covoxel.spatial import Image
 
 _BACKGROUND_SHARE = 0.05
@@ -15,11 +16,18 @@ _SHOULDER = 0.25
 def foreground(image: Image) -> Tensor:
     """Mask, `(*shape)`, of the voxels that are not background.
 
-    Background is one constant: the least value, or the value that most of the outer faces have, if it fills more than
-    5 % of the image (air set to zero, padding with -1024). An image without such a constant is all foreground, and so
-    is a constant image.
+    Background is a border of one value or of noise, see `content_box`; and of what is left one constant: the least
+    value, or the value that most of the outer faces have, if it fills more than 5 % (air set to zero). An image without
+    such a border or constant is all foreground, and so is a constant image.
     """
-    data = image.data
+    box = content_box(image)
+    found = torch.zeros_like(image.data, dtype=torch.bool)
+    found[box.window] = _foreground(image.data[box.window])
+    return found
+
+
+def _foreground(data: Tensor) -> Tensor:
+    """Mask, `(*shape)`, of what is no constant background."""
     faces = torch.cat([data.select(axis, end).reshape(-1) for axis in range(data.ndim) for end in (0, -1)])
     background = torch.zeros_like(data, dtype=torch.bool)
     for constant in (data.min(), faces.median()):

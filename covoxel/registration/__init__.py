@@ -2,12 +2,15 @@
 
 import inspect
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from covoxel.preprocessing.content import content_box
 from covoxel.registration.base import ENGINES, MovingBatch, PairError
+from covoxel.registration.content import continued, cut, cut_labels
 from covoxel.registration.model import PairModel
 from covoxel.spatial import Image, Transform
 
@@ -25,7 +28,9 @@ def register(
     moving_labels: Sequence[Tensor] = (),
     **settings: Any,
 ) -> list[Transform]:
-    """Register every moving image to the fixed one.
+    """Register every moving image to the fixed one, by what they hold.
+
+    A border of one value or of noise (see `covoxel.preprocessing.content_box`) is cut off each image before.
 
     Parameters
     ----------
@@ -58,12 +63,16 @@ def register(
     for image in moving:
         if image.grid.ndim != fixed.grid.ndim:
             raise ValueError(f"moving images must be {fixed.grid.ndim}-D like the fixed one, got {image.grid.ndim}-D")
+    boxes = [content_box(image) for image in (fixed, *moving)]
     if fixed_labels is not None:
         _check_labels(engine, fixed, moving, fixed_labels, moving_labels)
-        settings["fixed_labels"] = fixed_labels.to(device)
+        settings["fixed_labels"] = cut_labels(fixed_labels, boxes[0]).to(device)
+        moving_labels = [cut_labels(labels, box) for labels, box in zip(moving_labels, boxes[1:], strict=True)]
     elif moving_labels:
         raise ValueError("fixed_labels must be given with moving_labels, got None")
     kind = torch.device(device).type
+    whole, fixed = fixed.grid, cut(fixed, boxes[0])
+    moving = [cut(image, box) for image, box in zip(moving, boxes[1:], strict=True)]
     size = max(1, _BATCH_VOXELS.get(kind, _BATCH_VOXELS["cpu"]) // fixed.grid.size)
     found: list[Transform] = []
     with torch.no_grad():
@@ -72,7 +81,7 @@ def register(
             batch = MovingBatch.of(moving[part], device, labels=moving_labels[part], first=start)
             with torch.enable_grad():
                 found += run(fixed.to(device), batch, **settings)
-    return [_on_cpu(transform) for transform in found]
+    return [continued(_on_cpu(transform), boxes[0], whole) for transform in found]
 
 
 def takes(engine: str, setting: str) -> bool:
@@ -98,9 +107,7 @@ def _check_labels(
 
 def _on_cpu(transform: Transform) -> Transform:
     displacement = transform.displacement_mm
-    return Transform(
-        transform.grid, transform.moving_from_fixed, None if displacement is None else displacement.detach().cpu()
-    )
+    return transform if displacement is None else replace(transform, displacement_mm=displacement.detach().cpu())
 
 
 __all__ = ["ENGINES", "MovingBatch", "PairError", "PairModel", "register", "takes"]

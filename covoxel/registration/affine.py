@@ -1,11 +1,25 @@
 """Affine engine: a start pose, then descent on rotation, translation, scale and shear, coarse to fine."""
 
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
 import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from covoxel.registration.base import ENGINES, MovingBatch
-from covoxel.registration.objective import AffineObjective, AffineSetting, Freedom, descend
-from covoxel.registration.poses import centre_of_mass, start_poses
+from covoxel.registration.objective import AffineObjective, AffineSetting, Contents, Freedom, descend
+from covoxel.registration.plausible import implausible
+from covoxel.registration.poses import centre_of_mass, plain_poses, start_poses
 from covoxel.spatial import Grid, Image, Transform
+from covoxel.spatial.affine import AffineParameters
+
+_LESS_FREE: dict[Freedom, tuple[Freedom, ...]] = {
+    "affine": ("similarity", "rigid"),
+    "similarity": ("rigid",),
+    "rigid": (),
+}
 
 
 @ENGINES.register("affine")
@@ -44,19 +58,77 @@ def affine(
     Returns
     -------
     list of Transform
-        Without displacement. The cost is `sum(iterations)` samplings and similarities of at most `finest_voxels`
-        cells a pair, and a tenth of that for the search.
+        Without displacement. By its own measure over the union of what both images hold none is worse than its start;
+        none scales or changes volumes as no anatomy does, and where that was refused it has a remark. The cost is
+        `sum(iterations)` samplings and similarities of at most `finest_voxels` cells a pair, and a tenth of that for
+        the search; a pair that had to be refused costs as much again for each freedom that is tried in its place.
     """
     setting = AffineSetting(freedom, similarity, radius)
-    data = fixed.data[None, None].float()
-    centre = centre_of_mass(data[0, 0], fixed.grid)
-    parameters = start_poses(fixed, moving, centre, setting, search=search)
-    finest = _finest_spacing(fixed.grid, finest_voxels)
-    for power, steps in zip(reversed(range(len(iterations))), iterations, strict=True):
-        objective = AffineObjective(data, fixed.grid, moving, centre, finest * 2**power, setting)
-        parameters = descend(objective, parameters, steps)
-    matrices = parameters.map(lambda part: part.double().cpu()).matrix(centre).numpy()
-    return [Transform(fixed.grid, matrix) for matrix in matrices]
+    centre = centre_of_mass(fixed.data.float(), fixed.grid)
+    pairs = _Pairs(fixed, moving, Contents.of(fixed, moving), centre, iterations, finest_voxels)
+    start = start_poses(fixed, moving, centre, setting, pairs.contents, search=search)
+    return pairs.settled(start, setting)
+
+
+@dataclass(frozen=True, eq=False)
+class _Pairs:
+    """Images to align, and how far the descent goes; settings of `affine`."""
+
+    fixed: Image
+    moving: MovingBatch
+    contents: Contents
+    centre_ras: NDArray[np.float64]
+    iterations: tuple[int, ...]
+    finest_voxels: int
+
+    def descended(
+        self, start: AffineParameters, setting: AffineSetting
+    ) -> tuple[AffineParameters, Callable[[AffineParameters], Tensor]]:
+        """From the start coarse to fine; with the agreement on the finest cells."""
+        parameters = start
+        for power, steps in zip(reversed(range(len(self.iterations))), self.iterations, strict=True):
+            objective = self._objective(power, setting)
+            parameters = descend(objective, parameters, steps)
+        return parameters, objective.agreement
+
+    def settled(self, start: AffineParameters, setting: AffineSetting) -> list[Transform]:
+        """What the descent finds, the start where that is worse, and where no anatomy does what it finds the best else.
+
+        That is the better of maps with less freedom, the start, and what the headers say.
+        """
+        found, agreement = self.descended(start, setting)
+        worse = agreement(found) < agreement(start)
+        found = found.zip(start, lambda new, old: torch.where(worse[:, None], old, new))
+        transforms = self._transforms(found)
+        for row, transform in enumerate(transforms):
+            why = implausible(transform.moving_from_fixed)
+            if why:
+                remark = f"the affine part {why}, which no anatomy does: it was refused"
+                other = self._alone(row).less_free(start.map(lambda part, at=row: part[at : at + 1]), setting)
+                transforms[row] = replace(other, remark=remark)
+        return transforms
+
+    def less_free(self, start: AffineParameters, setting: AffineSetting) -> Transform:
+        """The best plausible map of the only pair, of less freedom than the setting's."""
+        plain = plain_poses(self.fixed, self.moving, self.centre_ras)
+        agreement = self._objective(0, setting).agreement
+        fewer = [replace(setting, freedom=freedom) for freedom in _LESS_FREE[setting.freedom]]
+        candidates = [start, plain, *(self.descended(plain, each)[0] for each in fewer)]
+        sound = [each for each in candidates if not implausible(self._transforms(each)[0].moving_from_fixed)]
+        return self._transforms(max(sound, key=lambda each: float(agreement(each)), default=plain))[0]
+
+    def _alone(self, row: int) -> "_Pairs":
+        return replace(self, moving=self.moving.part([row]), contents=self.contents.part([row]))
+
+    def _objective(self, power: int, setting: AffineSetting) -> AffineObjective:
+        """With cells of the finest width times two to that power."""
+        grid, data = self.fixed.grid, self.fixed.data[None, None].float()
+        spacing = _finest_spacing(grid, self.finest_voxels) * 2**power
+        return AffineObjective(data, grid, self.moving, self.centre_ras, spacing, setting, self.contents)
+
+    def _transforms(self, parameters: AffineParameters) -> list[Transform]:
+        matrices = parameters.map(lambda part: part.double().cpu()).matrix(self.centre_ras).numpy()
+        return [Transform(self.fixed.grid, matrix) for matrix in matrices]
 
 
 def _finest_spacing(grid: Grid, voxels: int) -> float:

@@ -54,6 +54,11 @@ class MovingBatch:
         """The batch with other channels, `(1, channel, *largest_shape)` of each image, on the same grids."""
         return replace(self, data=torch.cat(list(data)))
 
+    def part(self, rows: Sequence[int]) -> "MovingBatch":
+        """The batch with some of its images alone, in that order, as often as they are named."""
+        labels = None if self.labels is None else self.labels[list(rows)]
+        return replace(self, data=self.data[list(rows)], grids=tuple(self.grids[row] for row in rows), labels=labels)
+
     @property
     def sides(self) -> Tensor:
         """Own number of voxels of each image, `(batch, n, 1, …)`, to tell what lies inside it."""
@@ -68,6 +73,10 @@ class MovingBatch:
         """One of the images, without what continues it."""
         own = tuple(slice(0, side) for side in self.grids[index].shape)
         return Image(self.data[index, 0][own], self.grids[index])
+
+    def own_sums(self) -> Tensor:
+        """Sum of each image over its own voxels, `(batch,)`."""
+        return torch.stack([self.image(index).data.sum() for index in range(len(self.grids))])
 
     def inside(self, coordinates_vox: Tensor) -> Tensor:
         """Where voxel coordinates `(batch, n, *shape)` fall inside each image: `(batch, 1, *shape)` of 0 and 1."""

@@ -1,6 +1,7 @@
 """Engine learned: one pass of a trained network a pair."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from torch import Tensor, device, no_grad
 
@@ -61,4 +62,4 @@ def _check_finite(displacement_vox: Tensor, moving: MovingBatch) -> None:
 
 
 def _preceded(start: Sequence[Transform], displacement_mm: Tensor) -> list[Transform]:
-    return [Transform(t.grid, t.moving_from_fixed, u) for t, u in zip(start, displacement_mm, strict=True)]
+    return [replace(t, displacement_mm=u) for t, u in zip(start, displacement_mm, strict=True)]

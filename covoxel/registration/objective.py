@@ -1,5 +1,6 @@
 """Affine alignment as an optimisation: the loss of affine parameters on one grid, and its descent."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,10 +10,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from covoxel.losses.base import SIMILARITIES
+from covoxel.preprocessing.intensity import foreground
 from covoxel.registration.base import MovingBatch
 from covoxel.registration.pyramid import cell_factors, level_of, smoothed_moving
-from covoxel.spatial import Grid, voxel_coordinates
+from covoxel.spatial import Grid, Image, voxel_coordinates
 from covoxel.spatial.affine import AffineParameters
+from covoxel.spatial.smoothing import cell_means
 from covoxel.spatial.transform import apply_matrix
 from covoxel.spatial.warp import sample
 
@@ -28,6 +31,33 @@ class AffineSetting:
     freedom: Freedom
     similarity: str
     radius: int
+
+
+@dataclass(frozen=True, eq=False)
+class Contents:
+    """Which voxels of the images hold something, so that what lies outside counts in a comparison.
+
+    Parameters
+    ----------
+    fixed
+        `(1, 1, *shape)` of 0 to 1.
+    moving
+        The same of each moving image, on its grid, as `data`.
+    """
+
+    fixed: Tensor
+    moving: MovingBatch
+
+    @classmethod
+    def of(cls, fixed: Image, moving: MovingBatch) -> "Contents":
+        """All that is not background, see `covoxel.preprocessing.foreground`."""
+        each = [Image(foreground(moving.image(i)).float(), grid) for i, grid in enumerate(moving.grids)]
+        batch = MovingBatch.of(each, moving.data.device)
+        return cls(foreground(fixed)[None, None].to(fixed.data.device, torch.float32), batch)
+
+    def part(self, rows: Sequence[int]) -> "Contents":
+        """The contents for some of the moving images."""
+        return Contents(self.fixed, self.moving.part(rows))
 
 
 class AffineObjective:
@@ -47,6 +77,8 @@ class AffineObjective:
         Width of the cells on which images are compared.
     setting
         What is compared.
+    contents
+        What both hold, for `agreement`.
     """
 
     def __init__(
@@ -57,32 +89,49 @@ class AffineObjective:
         centre_ras: NDArray[np.float64],
         spacing_mm: float,
         setting: AffineSetting,
+        contents: Contents,
     ) -> None:
-        level = level_of(fixed, grid, cell_factors(grid, spacing_mm))
+        factors = cell_factors(grid, spacing_mm)
+        level = level_of(fixed, grid, factors)
         self.moving, self.setting, self.spacing_mm = moving, setting, spacing_mm
         self._fixed, self._centre = level.fixed, centre_ras
         self._smooth = smoothed_moving(moving, spacing_mm)
         self._points = voxel_coordinates(level.grid.shape, fixed)
         self._ras_from_cell = torch.tensor(level.grid.ras_from_voxel).to(fixed)
         self._voxel_from_ras = torch.tensor(moving.voxel_from_ras()).to(fixed)
+        self._contents, self._cells = contents, factors
+        self._cell_mm = float(abs(np.linalg.det(level.grid.ras_from_voxel)))
         self.reach_mm = float(np.linalg.norm(np.asarray(grid.shape) * grid.spacing_mm)) / 4
 
     def __call__(self, parameters: AffineParameters) -> Tensor:
         """Loss, `(batch,)`; differentiable."""
-        moved, mask = self._moved(parameters)
-        return SIMILARITIES[self.setting.similarity](self._fixed, mask, radius=self.setting.radius)(moved)
+        coordinates, _ = self._coordinates(parameters)
+        return self._loss(coordinates)[0]
 
     @torch.no_grad()
     def agreement(self, parameters: AffineParameters) -> Tensor:
-        """One minus the loss, `(batch,)`, times the share of the fixed image that has a partner."""
-        moved, mask = self._moved(parameters)
-        loss = SIMILARITIES[self.setting.similarity](self._fixed, mask, radius=self.setting.radius)(moved)
-        return (1 - loss) * mask.flatten(1).mean(1)
+        """One minus the loss, summed where both images have data, for each cell of either's content: `(batch,)`.
 
-    def _moved(self, parameters: AffineParameters) -> tuple[Tensor, Tensor]:
-        matrix = self._voxel_from_ras @ parameters.matrix(self._centre) @ self._ras_from_cell
-        coordinates = apply_matrix(matrix, self._points)
-        return sample(self._smooth, coordinates), self.moving.inside(coordinates.detach())
+        The union of what the fixed image holds and what the moved one holds is counted, inside the fixed image and
+        outside. So neither an image blown up until little of it is left in view, nor one that shrinks to a spot, gains.
+        """
+        coordinates, matrices = self._coordinates(parameters)
+        loss, mask = self._loss(coordinates)
+        held = self._contents.moving
+        moved = sample(held.data, coordinates) * mask
+        fixed = cell_means(self._contents.fixed, self._cells)
+        volume_mm = torch.tensor([float(abs(np.linalg.det(grid.ras_from_voxel))) for grid in held.grids]).to(moved)
+        whole = held.own_sums() * volume_mm / self._cell_mm / torch.linalg.det(matrices[:, :-1, :-1]).abs()
+        union = fixed.sum() + (whole - (fixed * moved).flatten(1).sum(1)).clamp(min=0)
+        return (1 - loss) * mask.flatten(1).sum(1) / union.clamp(min=1)
+
+    def _loss(self, coordinates: Tensor) -> tuple[Tensor, Tensor]:
+        moved, mask = sample(self._smooth, coordinates), self.moving.inside(coordinates.detach())
+        return SIMILARITIES[self.setting.similarity](self._fixed, mask, radius=self.setting.radius)(moved), mask
+
+    def _coordinates(self, parameters: AffineParameters) -> tuple[Tensor, Tensor]:
+        matrix = parameters.matrix(self._centre)
+        return apply_matrix(self._voxel_from_ras @ matrix @ self._ras_from_cell, self._points), matrix
 
 
 def descend(objective: AffineObjective, start: AffineParameters, steps: int) -> AffineParameters:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from covoxel.registration.base import MovingBatch
-from covoxel.registration.objective import AffineObjective, AffineSetting, Freedom, descend
+from covoxel.registration.objective import AffineObjective, AffineSetting, Contents, Freedom, descend
 from covoxel.registration.pyramid import cell_factors, cell_grid
 from covoxel.spatial import Grid, Image
 from covoxel.spatial.affine import AffineParameters
@@ -34,7 +34,13 @@ def centre_of_mass(data: Tensor, grid: Grid) -> NDArray[np.float64]:
 
 
 def start_poses(
-    fixed: Image, moving: MovingBatch, centre_ras: NDArray[np.float64], setting: AffineSetting, *, search: bool
+    fixed: Image,
+    moving: MovingBatch,
+    centre_ras: NDArray[np.float64],
+    setting: AffineSetting,
+    contents: Contents,
+    *,
+    search: bool,
 ) -> AffineParameters:
     """Pose from which each pair descends.
 
@@ -48,12 +54,11 @@ def start_poses(
     AffineParameters
         One row a moving image.
     """
-    shifts = [_shifts(fixed.grid, moving, index, centre_ras) for index in range(len(moving.grids))]
-    plain = _parameters(np.stack([s[0] for s in shifts]), None, fixed)
     if not search:
-        return plain
+        return plain_poses(fixed, moving, centre_ras)
+    shifts = [_shifts(fixed.grid, moving, index, centre_ras) for index in range(len(moving.grids))]
     spacing = float(np.prod(np.asarray(fixed.grid.shape) * fixed.grid.spacing_mm) / _CELLS) ** (1 / fixed.grid.ndim)
-    coarse = _coarse(moving, spacing)
+    coarse, held = _coarse(moving, spacing), _coarse(contents.moving, spacing)
     rotations = _rotations(fixed.grid.ndim)
     poses = len(shifts[0]) * len(rotations)
     candidates = _parameters(
@@ -65,12 +70,17 @@ def start_poses(
     rough = AffineSetting(freedom, setting.similarity, min(setting.radius, 2))
 
     def objective(count: int) -> AffineObjective:
-        many = MovingBatch(
-            coarse.data.repeat_interleave(count, 0), tuple(grid for grid in coarse.grids for _ in range(count))
-        )
-        return AffineObjective(fixed.data[None, None].float(), fixed.grid, many, centre_ras, spacing, rough)
+        rows = [row for row in range(len(coarse.grids)) for _ in range(count)]
+        data, both = fixed.data[None, None].float(), Contents(contents.fixed, held.part(rows))
+        return AffineObjective(data, fixed.grid, coarse.part(rows), centre_ras, spacing, rough, both)
 
     return _search(objective, candidates, poses)
+
+
+def plain_poses(fixed: Image, moving: MovingBatch, centre_ras: NDArray[np.float64]) -> AffineParameters:
+    """What the headers say, or aligned centres of the fields of view where by the headers these hardly overlap."""
+    shifts = [_shifts(fixed.grid, moving, index, centre_ras)[0] for index in range(len(moving.grids))]
+    return _parameters(np.stack(shifts), None, fixed)
 
 
 def _search(objective: Callable[[int], AffineObjective], candidates: AffineParameters, poses: int) -> AffineParameters:

@@ -24,11 +24,15 @@ class Transform:
     displacement_mm
         `(n, *grid.shape)` float32, RAS+ mm, or None for an affine transform. Outside the grid u is zero,
         as it is for ITK.
+    remark
+        Why the engine that found it gives something else than it was asked for, in words that follow "atlas a3: ";
+        empty where it does not. Not written to files.
     """
 
     grid: Grid
     moving_from_fixed: NDArray[np.float64]
     displacement_mm: Tensor | None = None
+    remark: str = ""
 
     def __post_init__(self) -> None:
         n = self.grid.ndim
