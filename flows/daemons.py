@@ -41,7 +41,7 @@ class Daemon:
         try:
             known = json.loads(read_private(self._file))
             int(known["pid"]), known["birth"]
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return {}
         return dict(known)
 
