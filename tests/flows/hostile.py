@@ -16,7 +16,10 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-PORT, STATE, PIDS = int(sys.argv[1]), Path(sys.argv[2]), [int(pid) for pid in sys.argv[3:]]
+IS_PROGRAM = __name__ == "__main__"  # pytest collects this module too
+PORT = int(sys.argv[1]) if IS_PROGRAM else 0
+STATE = Path(sys.argv[2]) if IS_PROGRAM else Path()
+PIDS = [int(pid) for pid in sys.argv[3:]] if IS_PROGRAM else []
 PAGE, NOWHERE = f"http://127.0.0.1:{PORT}", "00000000-0000-0000-0000-000000000000"
 ANYTHING = json.dumps({"job_variables": {"command": "id"}, "state": {"type": "SCHEDULED"}})
 ATTEMPTS = {
@@ -159,4 +162,5 @@ def files() -> dict[str, str]:
     return results
 
 
-sys.stdout.write(json.dumps(requests() | sockets() | files()))
+if IS_PROGRAM:
+    sys.stdout.write(json.dumps(requests() | sockets() | files()))

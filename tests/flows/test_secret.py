@@ -150,7 +150,10 @@ class Stranger:
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
 
-@pytest.mark.parametrize("answer", ["true", "", "0" * 64, proof(SECRET, 1, "x")])
+ANSWERS = {"true": "true", "empty": "", "zeros": "0" * 64, "another port": proof(SECRET, 1, "x")}
+
+
+@pytest.mark.parametrize("answer", ANSWERS.values(), ids=ANSWERS)
 def test_a_stranger_proves_nothing_and_is_not_sent_the_secret(answer: str) -> None:
     stranger = Stranger(answer)
     assert not proves(stranger.url, SECRET)
