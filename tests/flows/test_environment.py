@@ -1,14 +1,17 @@
 """What Prefect reads from the environment: where its state lies without a home, and that no proxy is asked."""
 
+import http.server
 import os
 import pwd
 import stat
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from flows import server
 from flows.environment import prepare_environment
 from flows.proxies import go_past_proxies
 from flows.state import StateFolderError, state_folder
@@ -144,3 +147,32 @@ def test_for_another_machine_proxies_stay_and_loopback_is_added_to_the_users_exc
     assert os.environ["NO_PROXY"] == os.environ["no_proxy"]
     assert os.environ["NO_PROXY"].startswith(after)
     assert {"127.0.0.1", "localhost", "::1"} <= set(os.environ["NO_PROXY"].split(","))
+
+
+@pytest.fixture
+def healthy() -> Iterator[int]:
+    """Port of a server that answers."""
+
+    class Answer(http.server.BaseHTTPRequestHandler):
+        """Always well."""
+
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answer) as here:
+        threading.Thread(target=here.serve_forever, daemon=True).start()
+        yield here.server_port
+        here.shutdown()
+
+
+@pytest.mark.parametrize("name", ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_a_server_of_this_machine_is_asked_past_proxies(
+    healthy: int, monkeypatch: pytest.MonkeyPatch, name: str, host: str
+) -> None:
+    monkeypatch.setenv(name, "http://127.0.0.1:9")
+    assert server.is_healthy(f"http://{host}:{healthy}/api")

@@ -1,4 +1,4 @@
-"""The private server: a database and a secret of its own for each run of the same moment, asked past all proxies."""
+"""The private server: a database and a secret of its own for each run of the same moment."""
 
 import asyncio
 import json
@@ -52,37 +52,6 @@ def test_two_runs_at_once_have_two_databases_and_a_later_one_takes_the_first(no_
     with server.prefect_server():
         pass
     assert no_process == ["private-1.db", "private-2.db", "private-1.db"]
-
-
-@pytest.fixture
-def healthy() -> Iterator[int]:
-    """Port of a server that answers."""
-
-    class Answer(BaseHTTPRequestHandler):
-        """Always well."""
-
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            """Say nothing."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Answer) as here:
-        Thread(target=here.serve_forever, daemon=True).start()
-        yield here.server_port
-        here.shutdown()
-
-
-@pytest.mark.parametrize("name", ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"])
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
-def test_a_server_of_this_machine_is_asked_past_proxies(
-    healthy: int, monkeypatch: pytest.MonkeyPatch, name: str, host: str
-) -> None:
-    monkeypatch.delenv("no_proxy", raising=False)
-    monkeypatch.delenv("NO_PROXY", raising=False)
-    monkeypatch.setenv(name, "http://127.0.0.1:9")
-    assert server.is_healthy(f"http://{host}:{healthy}/api")
 
 
 def test_each_run_has_a_secret_of_its_own_and_the_users_comes_back(
