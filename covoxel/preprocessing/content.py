@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,7 @@ from scipy.stats import rankdata
 
 from covoxel.spatial import Image
 
+T = TypeVar("T", bound=np.generic)
 Values = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 Bounds = tuple[tuple[int, int], ...]
@@ -36,8 +38,6 @@ _SLACK = 0.25
 """How far beyond what the windows of a face range over, as a share of the range, a window is noise too."""
 _MOST_VALUES = 2**24
 """Noise around larger images is sought on every second voxel, or third."""
-_LAYER = 96
-"""So many voxels along a side of a layer show whether it is noise."""
 _ROUNDS = 4
 """Borders within borders that are looked for."""
 
@@ -88,7 +88,7 @@ def content_box(image: Image) -> Box:
 
 def _peeled(data: Values, spacing_mm: Values) -> Bounds:
     """Bounds of the content after the constant or else the noisy border was taken off."""
-    faces = {(axis, end): data.take(end, axis) for axis in range(data.ndim) for end in (0, -1)}
+    faces = {(axis, end): _layer(data, axis, end) for axis in range(data.ndim) for end in (0, -1)}
     constants = {float(face.flat[0]) for face in faces.values() if np.ptp(face) == 0}
     if constants:
         return _without_constants(data, constants, spacing_mm)
@@ -106,7 +106,7 @@ def _without_constants(data: Values, constants: set[float], spacing_mm: Values) 
     inside, values = mask[_window(tight)], data[_window(tight)]
     spread = float(values[inside].std())
     cut = {
-        (axis, end): _ends_the_field(inside.take(end, axis), values.take(end, axis), spread)
+        (axis, end): _ends_the_field(_layer(inside, axis, end), _layer(values, axis, end), spread)
         for axis in range(data.ndim)
         for end in (0, -1)
     }
@@ -120,15 +120,20 @@ def _without_noise(data: Values, noisy: Faces, spacing_mm: Values) -> Bounds:
         found = _without_noise(coarse, noisy, spacing_mm * step)
         return tuple((a * step, min(b * step, side)) for (a, b), side in zip(found, data.shape, strict=True))
     rough = _bounds(_structured(data, noisy))
-    if rough is None or _is_noise(data[_window(rough)].take(sum(rough[0]) // 2 - rough[0][0], 0)):
+    if rough is None or _is_noise(_layer(data[_window(rough)], 0, sum(rough[0]) // 2 - rough[0][0])):
         return _whole(data)
     exact = _on_the_voxel(data, rough)
     if exact is None:
         return _with_margins(data, rough, rough, {}, spacing_mm)
     inside = data[_window(exact)]
-    cut = {(axis, end): _is_boxed(inside.take(end, axis)) for axis in range(data.ndim) for end in (0, -1)}
+    cut = {(axis, end): _is_boxed(_layer(inside, axis, end)) for axis in range(data.ndim) for end in (0, -1)}
     either = tuple((min(a, c), max(b, d)) for (a, b), (c, d) in zip(rough, exact, strict=True))
     return _with_margins(data, either, exact, cut, spacing_mm)
+
+
+def _layer(values: NDArray[T], axis: int, index: int) -> NDArray[T]:
+    """One layer across an axis."""
+    return np.asarray(values.take(index, axis))
 
 
 def _is_noise(values: Values, fewest: int = _FEWEST_VALUES) -> bool:
@@ -149,10 +154,11 @@ def _correlation(values: Values, axis: int) -> float:
 def _structured(data: Values, noisy: Faces) -> Mask:
     """Voxels in whose window the values are not such as on any of the `noisy` faces; the largest such body."""
     features = _features(data, _WINDOW[data.ndim], data)
-    known = [[feature.take(end, axis) for feature in features] for axis, end in noisy]
+    known = [[_layer(feature, axis, end) for feature in features] for axis, end in noisy]
     structured = ndimage.binary_opening(_beyond(features, known), np.ones([3] * data.ndim))
     bodies, count = ndimage.label(structured)
-    return bodies == 1 + np.argmax(np.bincount(bodies.ravel())[1:]) if count else structured
+    largest = 1 + np.argmax(np.bincount(bodies.ravel())[1:]) if count else 0
+    return np.asarray(bodies == largest) if count else structured
 
 
 def _is_noise_all_over(face: Values) -> bool:
@@ -233,14 +239,6 @@ def _on_the_voxel(data: Values, rough: Bounds) -> Bounds | None:
             return None
         bounds = (*bounds[:axis], (int(hit[0]), int(hit[-1]) + 1), *bounds[axis + 1 :])
     return bounds
-
-
-def _middle(first: int, stop: int, reach: int) -> tuple[int, int]:
-    """The range without its ends, where it is long enough for that, and no more of it than layers need."""
-    if stop - first > 4 * reach:
-        first, stop = first + reach, stop - reach
-    spare = max(0, stop - first - _LAYER) // 2
-    return first + spare, stop - spare
 
 
 def _with_margins(
