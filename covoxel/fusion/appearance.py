@@ -17,6 +17,7 @@ _UNSURE = 1.5  # votes
 _LEAST = 1e-9
 _STEPS = 15
 _CHUNK = 2**18  # voxels
+_NUMBERS = 2**18  # of the regression that are in memory at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,12 +151,20 @@ def _learnt(design: Tensor, offset: Tensor, target: Tensor) -> Tensor:
         [weights], max_iter=_STEPS, line_search_fn="strong_wolfe", tolerance_grad=1e-8, tolerance_change=1e-12
     )
 
+    step = max(1, _NUMBERS // target.shape[1])
+    parts = [slice(start, start + step) for start in range(0, len(design), step)]
+
     def loss() -> float:
         with torch.enable_grad():
-            likelihood = torch.addmm(offset, design, weights).log_softmax(1)
-            value = ridge * weights[1:].square().sum() - (target * likelihood).sum(1).mean()
+            value = ridge * weights[1:].square().sum()
             (weights.grad,) = torch.autograd.grad(value, weights)
-        return float(value.detach())
+            total = float(value.detach())
+            for part in parts:
+                likelihood = torch.addmm(offset[part], design[part], weights).log_softmax(1)
+                value = -(target[part] * likelihood).sum() / len(design)
+                weights.grad += torch.autograd.grad(value, weights)[0]
+                total += float(value.detach())
+        return total
 
     search.step(loss)  # type: ignore[no-untyped-call]
     return weights.detach()

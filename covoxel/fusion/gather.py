@@ -100,6 +100,7 @@ def gather(fixed: Image, atlases: Iterable[Atlas], scratch: Scratch) -> Gathered
             place = len(laid)
             raise ValueError(f"label map {place} must lie on the grid of its image {image.grid}, got {label_map.grid}")
         laid.append(_lay(fixed, image, label_map, transform, scratch, occurs))
+        del image, label_map, transform  # before the next is read
     if not laid:
         raise ValueError("there must be at least one atlas, got none")
     values = torch.tensor(sorted(occurs))

@@ -13,7 +13,7 @@ from covoxel.fusion.base import Evidence
 from covoxel.fusion.tiling import Window, grown, halves, voxels_in, whole_window
 
 _VOXELS = 2**20  # of a part, with what is read around it,
-_LOOKS = 2**22  # times atlases,
+_LOOKS = 2**21  # times atlases,
 _NUMBERS = 2**24  # times structures there
 
 T = TypeVar("T")
