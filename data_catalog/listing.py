@@ -12,7 +12,6 @@ from pathlib import Path
 from covoxel.io.formats import READ_SUFFIXES, image_stem, image_suffix
 from data_catalog.schema import Rejected
 
-MAX_FOLDERS = 200_000
 SHOWN = 3
 """Names of files that a sentence about a folder gives at most."""
 
@@ -307,9 +306,9 @@ def walk(
         Whether the subfolders of a folder are left out: by default of links, which may lead to whole archives.
     """
     visited = _ancestors(root)
-    waiting, count = [root], 0
-    while waiting and count < MAX_FOLDERS:
-        folder, count = waiting.pop(), count + 1
+    waiting = [root]
+    while waiting:
+        folder = waiting.pop()
         listing = look(folder)
         yield folder, listing
         for subfolder in () if folder != root and shallow(folder) else reversed(listing.folders):

@@ -29,6 +29,7 @@ BRATS = {"background": 0, "whole": [1, 2, 3], "core": [2, 3], "enhancing": 3}
             None,
         ),
         ({"background": 0, "A": 1, "Ignore": 7}, None, {1: "A"}, 7),
+        ({"background": 0, "all": [1, 2, 4], "ignore": 4}, [1], {1: "all", 2: "all"}, 4),
         ({"background": 0, "A": 1, "ignore": [2]}, None, {1: "A"}, 2),
         ({"0": "background", "1": "Anterior", "10": "Posterior"}, None, {1: "Anterior", 10: "Posterior"}, None),
         ({"0": "background", "1": "A", "2": "ignore"}, None, {1: "A"}, 2),
