@@ -55,5 +55,5 @@ def test_a_deployment_run_gives_what_the_command_line_gives(
         )
     finally:
         flows("deploy", "--stop")
-    assert len(content(tmp_path / "by-hand")) == 2 + 8 + 4
+    assert len(content(tmp_path / "by-hand")) == 3 + 8 + 4
     assert content(tmp_path / "by-worker") == content(tmp_path / "by-hand")

@@ -244,7 +244,7 @@ def test_a_private_server_dies_with_its_run(tmp_path: Path) -> None:
     code = (
         "import flows.server as s, sys, time, os\n"
         "s._COMMAND = [sys.executable, '-c', 'import time; time.sleep(300)']\n"
-        "child = s._start(1, s._free_slot())\nprint(child.pid, flush=True)\ntime.sleep(60)"
+        "child = s._start(1, s._free_slot(), 'covoxel:x')\nprint(child.pid, flush=True)\ntime.sleep(60)"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PREFECT_HOME": str(tmp_path)}
     run = subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True)
