@@ -110,9 +110,7 @@ def test_a_descent_that_ends_worse_leaves_the_start(monkeypatch: pytest.MonkeyPa
     assert not found.remark
 
 
-@pytest.mark.parametrize(
-    ("scale", "words"), [((2.6, 1, 1), "scales by 2.6"), ((1.7,) * 3, "changes volumes")]
-)
+@pytest.mark.parametrize(("scale", "words"), [((2.6, 1, 1), "scales by 2.6"), ((1.7,) * 3, "changes volumes")])
 def test_a_scale_that_no_anatomy_has_is_refused_and_remarked(
     monkeypatch: pytest.MonkeyPatch, scale: tuple[float, ...], words: str
 ) -> None:
