@@ -26,9 +26,10 @@ def foreground_box(image: Image, margin_mm: float = 5.0) -> Box:
     """
     if not (np.isfinite(margin_mm) and margin_mm >= 0):
         raise ValueError(f"margin_mm must be 0 or more, got {margin_mm}")
-    mask = foreground(image)
-    if mask.all():
-        mask = image.data > otsu_threshold(image)
+    mask, window = foreground(image), content_box(image).window
+    if mask[window].all():
+        content = cropped_to_content(image)
+        mask[window] = content.data > otsu_threshold(content)
     start, shape = [], []
     for axis, side in enumerate(image.grid.shape):
         hit = torch.nonzero(mask.movedim(axis, 0).reshape(side, -1).any(1))
