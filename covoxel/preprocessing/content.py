@@ -26,6 +26,8 @@ _TEXTURE = 0.02
 """The least spread of a cut face, as a share of the spread of all content: a flat face is the side of an object."""
 _CORRELATED = 0.35
 """Neighbours in anatomy correlate by more (by 0.66 and up on faces of real images), those in noise by less."""
+_ONE_VALUE = 0.9
+"""A layer with so much of one value is no noise, whatever the rest does."""
 _FEWEST_VALUES = 100
 """A face of fewer voxels is not tested for noise: their correlation is too uncertain."""
 _WINDOW = {2: 7, 3: 5}
@@ -137,8 +139,8 @@ def _layer(values: NDArray[T], axis: int, index: int) -> NDArray[T]:
 
 
 def _is_noise(values: Values, fewest: int = _FEWEST_VALUES) -> bool:
-    """Whether neighbours are unrelated along every axis."""
-    if values.size < fewest or np.ptp(values) == 0:
+    """Whether neighbours are unrelated along every axis; what nearly all has one value is no noise."""
+    if values.size < fewest or float((values == np.median(values)).mean()) > _ONE_VALUE:
         return False
     return all(_correlation(values, axis) < _CORRELATED for axis in range(values.ndim) if values.shape[axis] > 1)
 
@@ -231,7 +233,7 @@ def _on_the_voxel(data: Values, rough: Bounds) -> Bounds | None:
         layers = np.moveaxis(data[_window(tuple(inner))], axis, 0)
         if layers[0].size < _FEWEST_VALUES:
             return None
-        sound = np.array([not _is_noise(layer) and np.ptp(layer) > 0 for layer in layers])
+        sound = np.array([not _is_noise(layer) for layer in layers])
         runs, _ = ndimage.label(sound)
         run = np.bincount(runs[slice(*bounds[axis])], minlength=2)[1:].argmax() + 1
         hit = np.flatnonzero(runs == run)

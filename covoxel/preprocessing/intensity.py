@@ -22,12 +22,12 @@ def foreground(image: Image) -> Tensor:
     """
     box = content_box(image)
     found = torch.zeros_like(image.data, dtype=torch.bool)
-    found[box.window] = _foreground(image.data[box.window])
+    found[box.window] = not_constant(image.data[box.window])
     return found
 
 
-def _foreground(data: Tensor) -> Tensor:
-    """Mask, `(*shape)`, of what is no constant background."""
+def not_constant(data: Tensor) -> Tensor:
+    """Mask, `(*shape)`, of what is no constant background, in an image without a border; see `foreground`."""
     faces = torch.cat([data.select(axis, end).reshape(-1) for axis in range(data.ndim) for end in (0, -1)])
     background = torch.zeros_like(data, dtype=torch.bool)
     for constant in (data.min(), faces.median()):

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from covoxel.losses.base import SIMILARITIES
-from covoxel.preprocessing.intensity import foreground
+from covoxel.preprocessing.intensity import not_constant
 from covoxel.registration.base import MovingBatch
 from covoxel.registration.pyramid import cell_factors, level_of, smoothed_moving
 from covoxel.spatial import Grid, Image, voxel_coordinates
@@ -50,10 +50,10 @@ class Contents:
 
     @classmethod
     def of(cls, fixed: Image, moving: MovingBatch) -> "Contents":
-        """All that is not background, see `covoxel.preprocessing.foreground`."""
-        each = [Image(foreground(moving.image(i)).float(), grid) for i, grid in enumerate(moving.grids)]
+        """All that is no constant background, of images whose borders were cut off."""
+        each = [Image(not_constant(moving.image(i).data).float(), grid) for i, grid in enumerate(moving.grids)]
         batch = MovingBatch.of(each, moving.data.device)
-        return cls(foreground(fixed)[None, None].to(fixed.data.device, torch.float32), batch)
+        return cls(not_constant(fixed.data)[None, None].float(), batch)
 
     def part(self, rows: Sequence[int]) -> "Contents":
         """The contents for some of the moving images."""
@@ -118,7 +118,7 @@ class AffineObjective:
         coordinates, matrices = self._coordinates(parameters)
         loss, mask = self._loss(coordinates)
         held = self._contents.moving
-        moved = sample(held.data, coordinates) * mask
+        moved = mask if bool((held.data == 1).all()) else sample(held.data, coordinates) * mask
         fixed = cell_means(self._contents.fixed, self._cells)
         volume_mm = torch.tensor([float(abs(np.linalg.det(grid.ras_from_voxel))) for grid in held.grids]).to(moved)
         whole = held.own_sums() * volume_mm / self._cell_mm / torch.linalg.det(matrices[:, :-1, :-1]).abs()

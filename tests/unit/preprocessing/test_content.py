@@ -115,3 +115,11 @@ def test_intensities_are_those_of_the_content_alone(kind: str) -> None:
         assert torch.equal(normalise(whole)[inside], normalise(image(data)))
         assert preprocess(whole).grid.shape == whole.grid.shape
         assert int(foreground(whole).sum()) == int(foreground(image(data)).sum())
+
+
+def test_air_of_one_value_within_noise_stays_with_its_object() -> None:
+    index = np.stack(np.meshgrid(*[np.arange(50) - 25.0] * 3, indexing="ij"))
+    texture = 100 + 20 * gaussian_filter(np.random.default_rng(9).normal(size=(50, 50, 50)), 1.5)
+    brain = np.where(np.sqrt((index**2).sum(0)) <= 18, texture, 0.0)
+    whole = around(brain, ((12, 20),) * 3, noise(10, "as the image"))
+    assert content_box(image(whole)) == Box((12,) * 3, brain.shape)
