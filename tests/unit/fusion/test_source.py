@@ -113,7 +113,7 @@ def test_a_rule_gives_the_same_part_by_part(gathered: Gathered, rule: str, small
         own[at] = part.results[rule].probabilities.flatten(1)
         probabilities[(slice(None), *part.window)] = own.view(-1, *part.results[rule].label_map.shape)
         parts += 1
-    assert parts > (4 if len(gathered.shape) == 3 else 1)  # the 2-D image is half a part of the 3-D one
+    assert parts > (4 if len(gathered.shape) == 3 else 1)  # the 2-D image fills two parts
     assert_close(probabilities, whole.probabilities, atol=2e-3, rtol=0)
     assert (probabilities - whole.probabilities).abs().mean() < 1e-5
     image = fuse_image(gathered, rule)
