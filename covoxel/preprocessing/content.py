@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,7 +91,7 @@ def content_box(image: Image) -> Box:
 
 def _peeled(data: Values, spacing_mm: Values) -> Bounds:
     """Bounds of the content after the constant or else the noisy border was taken off."""
-    faces = {(axis, end): data.take(end, axis) for axis in range(data.ndim) for end in (0, -1)}
+    faces = {(axis, end): _layer(data, axis, end) for axis in range(data.ndim) for end in (0, -1)}
     constants = {float(face.flat[0]) for face in faces.values() if np.ptp(face) == 0}
     if constants:
         return _without_constants(data, constants, spacing_mm)
@@ -98,6 +99,11 @@ def _peeled(data: Values, spacing_mm: Values) -> Bounds:
     if noisy and min(data.shape) > _WINDOW[data.ndim]:
         return _without_noise(data, noisy, spacing_mm)
     return _whole(data)
+
+
+def _layer(values: NDArray[Any], axis: int, place: int) -> NDArray[Any]:
+    layer: NDArray[Any] = np.moveaxis(values, axis, 0)[place]
+    return layer
 
 
 def _without_constants(data: Values, constants: set[float], spacing_mm: Values) -> Bounds:
@@ -108,7 +114,7 @@ def _without_constants(data: Values, constants: set[float], spacing_mm: Values) 
     inside, values = mask[_window(tight)], data[_window(tight)]
     spread = float(values[inside].std())
     cut = {
-        (axis, end): _ends_the_field(inside.take(end, axis), values.take(end, axis), spread)
+        (axis, end): _ends_the_field(_layer(inside, axis, end), _layer(values, axis, end), spread)
         for axis in range(data.ndim)
         for end in (0, -1)
     }
@@ -122,13 +128,13 @@ def _without_noise(data: Values, noisy: Faces, spacing_mm: Values) -> Bounds:
         found = _without_noise(coarse, noisy, spacing_mm * step)
         return tuple((a * step, min(b * step, side)) for (a, b), side in zip(found, data.shape, strict=True))
     rough = _bounds(_structured(data, noisy))
-    if rough is None or _is_noise(data[_window(rough)].take(sum(rough[0]) // 2 - rough[0][0], 0)):
+    if rough is None or _is_noise(_layer(data[_window(rough)], 0, (rough[0][1] - rough[0][0]) // 2)):
         return _whole(data)
     exact = _on_the_voxel(data, rough)
     if exact is None:
         return _with_margins(data, rough, rough, {}, spacing_mm)
     inside = data[_window(exact)]
-    cut = {(axis, end): _is_boxed(inside.take(end, axis)) for axis in range(data.ndim) for end in (0, -1)}
+    cut = {(axis, end): _is_boxed(_layer(inside, axis, end)) for axis in range(data.ndim) for end in (0, -1)}
     either = tuple((min(a, c), max(b, d)) for (a, b), (c, d) in zip(rough, exact, strict=True))
     return _with_margins(data, either, exact, cut, spacing_mm)
 
@@ -151,10 +157,13 @@ def _correlation(values: Values, axis: int) -> float:
 def _structured(data: Values, noisy: Faces) -> Mask:
     """Voxels in whose window the values are not such as on any of the `noisy` faces; the largest such body."""
     features = _features(data, _WINDOW[data.ndim], data)
-    known = [[feature.take(end, axis) for feature in features] for axis, end in noisy]
+    known = [[_layer(feature, axis, end) for feature in features] for axis, end in noisy]
     structured = ndimage.binary_opening(_beyond(features, known), np.ones([3] * data.ndim))
     bodies, count = ndimage.label(structured)
-    return bodies == 1 + np.argmax(np.bincount(bodies.ravel())[1:]) if count else structured
+    if not count:
+        return structured
+    largest: Mask = bodies == 1 + np.argmax(np.bincount(bodies.ravel())[1:])
+    return largest
 
 
 def _is_noise_all_over(face: Values) -> bool:

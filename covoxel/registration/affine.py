@@ -104,7 +104,7 @@ class _Pairs:
             why = implausible(transform.moving_from_fixed)
             if why:
                 remark = f"the affine part {why}, which no anatomy does: it was refused"
-                other = self._alone(row).less_free(start.map(lambda part, at=row: part[at : at + 1]), setting)
+                other = self._alone(row).less_free(_row(start, row), setting)
                 transforms[row] = replace(other, remark=remark)
         return transforms
 
@@ -129,6 +129,10 @@ class _Pairs:
     def _transforms(self, parameters: AffineParameters) -> list[Transform]:
         matrices = parameters.map(lambda part: part.double().cpu()).matrix(self.centre_ras).numpy()
         return [Transform(self.fixed.grid, matrix) for matrix in matrices]
+
+
+def _row(parameters: AffineParameters, row: int) -> AffineParameters:
+    return parameters.map(lambda part: part[row : row + 1])
 
 
 def _finest_spacing(grid: Grid, voxels: int) -> float:

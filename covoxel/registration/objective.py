@@ -123,7 +123,8 @@ class AffineObjective:
         volume_mm = torch.tensor([float(abs(np.linalg.det(grid.ras_from_voxel))) for grid in held.grids]).to(moved)
         whole = held.own_sums() * volume_mm / self._cell_mm / torch.linalg.det(matrices[:, :-1, :-1]).abs()
         union = fixed.sum() + (whole - (fixed * moved).flatten(1).sum(1)).clamp(min=0)
-        return (1 - loss) * mask.flatten(1).sum(1) / union.clamp(min=1)
+        agreement: Tensor = (1 - loss) * mask.flatten(1).sum(1) / union.clamp(min=1)
+        return agreement
 
     def _loss(self, coordinates: Tensor) -> tuple[Tensor, Tensor]:
         moved, mask = sample(self._smooth, coordinates), self.moving.inside(coordinates.detach())
