@@ -158,7 +158,7 @@ def _structured(data: Values, noisy: Faces) -> Mask:
     """Voxels in whose window the values are not such as on any of the `noisy` faces; the largest such body."""
     features = _features(data, _WINDOW[data.ndim], data)
     known = [[_layer(feature, axis, end) for feature in features] for axis, end in noisy]
-    structured = ndimage.binary_opening(_beyond(features, known), np.ones([3] * data.ndim))
+    structured: Mask = ndimage.binary_opening(_beyond(features, known), np.ones([3] * data.ndim))
     bodies, count = ndimage.label(structured)
     if not count:
         return structured
