@@ -1,6 +1,6 @@
 """Affine engine: a start pose, then descent on rotation, translation, scale and shear, coarse to fine."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,6 +15,7 @@ from covoxel.registration.poses import centre_of_mass, plain_poses, start_poses
 from covoxel.spatial import Grid, Image, Transform
 from covoxel.spatial.affine import AffineParameters
 
+_Agreement = Callable[[AffineParameters], Tensor]
 _LESS_FREE: dict[Freedom, tuple[Freedom, ...]] = {
     "affine": ("similarity", "rigid"),
     "similarity": ("rigid",),
@@ -66,7 +67,7 @@ def affine(
     setting = AffineSetting(freedom, similarity, radius)
     centre = centre_of_mass(fixed.data.float(), fixed.grid)
     pairs = _Pairs(fixed, moving, Contents.of(fixed, moving), centre, iterations, finest_voxels)
-    start = start_poses(fixed, moving, centre, setting, pairs.contents, search=search)
+    start = start_poses(fixed, moving, centre, setting, search=search)
     return pairs.settled(start, setting)
 
 
@@ -81,41 +82,62 @@ class _Pairs:
     iterations: tuple[int, ...]
     finest_voxels: int
 
-    def descended(
-        self, start: AffineParameters, setting: AffineSetting
-    ) -> tuple[AffineParameters, Callable[[AffineParameters], Tensor]]:
-        """From the start coarse to fine; with the agreement on the finest cells."""
+    def settled(self, start: AffineParameters, setting: AffineSetting) -> list[Transform]:
+        """What the descent finds, unless that is worse than where it began or what no anatomy does.
+
+        Where it ends worse than the start, or than what the headers say, the best there is takes its place; where no
+        anatomy does what it finds, the best of the maps with less freedom, too.
+        """
+        plain = plain_poses(self.fixed, self.moving, self.centre_ras)
+        found, agreement = self._descended(start, setting)
+        score = agreement(found)
+        poor = score < agreement(start)
+        if not self._same(start, plain):
+            poor |= score < agreement(plain)
+        transforms = self._transforms(found)
+        for row, transform in enumerate(transforms):
+            why = implausible(transform.moving_from_fixed)
+            if why or poor[row]:
+                alone, begins = self._alone(row), [_row(each, row) for each in (start, plain)]
+                remark = f"the affine part {why}, which no anatomy does: it was refused" if why else ""
+                freedoms = _LESS_FREE[setting.freedom] if why else ()
+                transforms[row] = replace(alone.best(begins, _row(found, row), setting, freedoms), remark=remark)
+        return transforms
+
+    def best(
+        self,
+        begins: Sequence[AffineParameters],
+        found: AffineParameters,
+        setting: AffineSetting,
+        freedoms: Sequence[Freedom],
+    ) -> Transform:
+        """The plausible map that agrees best of the only pair.
+
+        Of what was found from the first of `begins`; these themselves; what is found from the last, if that is another;
+        and what is found from there with each of the `freedoms`.
+        """
+        candidates, last = [*begins, found], begins[-1]
+        if not self._same(begins[0], last):
+            candidates.append(self._descended(last, setting)[0])
+        candidates += [self._descended(last, replace(setting, freedom=freedom))[0] for freedom in freedoms]
+        agreement = self._agreement(self._objective(0, setting), last)
+        sound = [each for each in candidates if not implausible(self._transforms(each)[0].moving_from_fixed)]
+        return self._transforms(max(sound, key=lambda each: float(agreement(each)), default=last))[0]
+
+    def _descended(self, start: AffineParameters, setting: AffineSetting) -> tuple[AffineParameters, _Agreement]:
+        """From the start coarse to fine; with the agreement over the union on the finest cells."""
         parameters = start
         for power, steps in zip(reversed(range(len(self.iterations))), self.iterations, strict=True):
             objective = self._objective(power, setting)
             parameters = descend(objective, parameters, steps)
-        return parameters, objective.agreement
+        return parameters, self._agreement(objective, start)
 
-    def settled(self, start: AffineParameters, setting: AffineSetting) -> list[Transform]:
-        """What the descent finds, the start where that is worse, and where no anatomy does what it finds the best else.
+    def _agreement(self, objective: AffineObjective, like: AffineParameters) -> _Agreement:
+        unrelated = objective.unrelated(like)
+        return lambda parameters: objective.union_agreement(parameters, self.contents, unrelated)
 
-        That is the better of maps with less freedom, the start, and what the headers say.
-        """
-        found, agreement = self.descended(start, setting)
-        worse = agreement(found) < agreement(start)
-        found = found.zip(start, lambda new, old: torch.where(worse[:, None], old, new))
-        transforms = self._transforms(found)
-        for row, transform in enumerate(transforms):
-            why = implausible(transform.moving_from_fixed)
-            if why:
-                remark = f"the affine part {why}, which no anatomy does: it was refused"
-                other = self._alone(row).less_free(_row(start, row), setting)
-                transforms[row] = replace(other, remark=remark)
-        return transforms
-
-    def less_free(self, start: AffineParameters, setting: AffineSetting) -> Transform:
-        """The best plausible map of the only pair, of less freedom than the setting's."""
-        plain = plain_poses(self.fixed, self.moving, self.centre_ras)
-        agreement = self._objective(0, setting).agreement
-        fewer = [replace(setting, freedom=freedom) for freedom in _LESS_FREE[setting.freedom]]
-        candidates = [start, plain, *(self.descended(plain, each)[0] for each in fewer)]
-        sound = [each for each in candidates if not implausible(self._transforms(each)[0].moving_from_fixed)]
-        return self._transforms(max(sound, key=lambda each: float(agreement(each)), default=plain))[0]
+    def _same(self, one: AffineParameters, other: AffineParameters) -> bool:
+        return torch.equal(one.matrix(self.centre_ras), other.matrix(self.centre_ras))
 
     def _alone(self, row: int) -> "_Pairs":
         return replace(self, moving=self.moving.part([row]), contents=self.contents.part([row]))
@@ -124,7 +146,7 @@ class _Pairs:
         """With cells of the finest width times two to that power."""
         grid, data = self.fixed.grid, self.fixed.data[None, None].float()
         spacing = _finest_spacing(grid, self.finest_voxels) * 2**power
-        return AffineObjective(data, grid, self.moving, self.centre_ras, spacing, setting, self.contents)
+        return AffineObjective(data, grid, self.moving, self.centre_ras, spacing, setting)
 
     def _transforms(self, parameters: AffineParameters) -> list[Transform]:
         matrices = parameters.map(lambda part: part.double().cpu()).matrix(self.centre_ras).numpy()

@@ -77,8 +77,6 @@ class AffineObjective:
         Width of the cells on which images are compared.
     setting
         What is compared.
-    contents
-        What both hold, for `agreement`.
     """
 
     def __init__(
@@ -89,7 +87,6 @@ class AffineObjective:
         centre_ras: NDArray[np.float64],
         spacing_mm: float,
         setting: AffineSetting,
-        contents: Contents,
     ) -> None:
         factors = cell_factors(grid, spacing_mm)
         level = level_of(fixed, grid, factors)
@@ -99,7 +96,7 @@ class AffineObjective:
         self._points = voxel_coordinates(level.grid.shape, fixed)
         self._ras_from_cell = torch.tensor(level.grid.ras_from_voxel).to(fixed)
         self._voxel_from_ras = torch.tensor(moving.voxel_from_ras()).to(fixed)
-        self._contents, self._cells = contents, factors
+        self._cells = factors
         self._cell_mm = float(abs(np.linalg.det(level.grid.ras_from_voxel)))
         self.reach_mm = float(np.linalg.norm(np.asarray(grid.shape) * grid.spacing_mm)) / 4
 
@@ -110,20 +107,35 @@ class AffineObjective:
 
     @torch.no_grad()
     def agreement(self, parameters: AffineParameters) -> Tensor:
-        """One minus the loss, summed where both images have data, for each cell of either's content: `(batch,)`.
+        """One minus the loss, `(batch,)`, times the share of the fixed image that has a partner."""
+        loss, mask = self._loss(self._coordinates(parameters)[0])
+        return (1 - loss) * mask.flatten(1).mean(1)
 
-        The union of what the fixed image holds and what the moved one holds is counted, inside the fixed image and
+    @torch.no_grad()
+    def unrelated(self, parameters: AffineParameters) -> Tensor:
+        """Loss, `(batch,)`, of images that have nothing in common: the moved one is shifted by half its sides."""
+        coordinates, _ = self._coordinates(parameters)
+        halves, axes = [side // 2 for side in coordinates.shape[2:]], list(range(2, coordinates.ndim))
+        mask = self.moving.inside(coordinates)
+        loss = SIMILARITIES[self.setting.similarity](self._fixed, mask, radius=self.setting.radius)
+        return loss(sample(self._smooth, coordinates).roll(halves, axes))
+
+    @torch.no_grad()
+    def union_agreement(self, parameters: AffineParameters, contents: Contents, unrelated: Tensor) -> Tensor:
+        """By how much the loss is less than `unrelated`, times the share of the union that is compared: `(batch,)`.
+
+        The union is that of what the fixed image holds and what the moved one holds, inside the fixed image and
         outside. So neither an image blown up until little of it is left in view, nor one that shrinks to a spot, gains.
         """
         coordinates, matrices = self._coordinates(parameters)
         loss, mask = self._loss(coordinates)
-        held = self._contents.moving
+        held = contents.moving
         moved = mask if bool((held.data == 1).all()) else sample(held.data, coordinates) * mask
-        fixed = cell_means(self._contents.fixed, self._cells)
+        fixed = cell_means(contents.fixed, self._cells)
         volume_mm = torch.tensor([float(abs(np.linalg.det(grid.ras_from_voxel))) for grid in held.grids]).to(moved)
         whole = held.own_sums() * volume_mm / self._cell_mm / torch.linalg.det(matrices[:, :-1, :-1]).abs()
         union = fixed.sum() + (whole - (fixed * moved).flatten(1).sum(1)).clamp(min=0)
-        agreement: Tensor = (1 - loss) * mask.flatten(1).sum(1) / union.clamp(min=1)
+        agreement: Tensor = (unrelated - loss) * mask.flatten(1).sum(1) / union.clamp(min=1)
         return agreement
 
     def _loss(self, coordinates: Tensor) -> tuple[Tensor, Tensor]:

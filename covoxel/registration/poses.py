@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from covoxel.registration.base import MovingBatch
-from covoxel.registration.objective import AffineObjective, AffineSetting, Contents, Freedom, descend
+from covoxel.registration.objective import AffineObjective, AffineSetting, Freedom, descend
 from covoxel.registration.pyramid import cell_factors, cell_grid
 from covoxel.spatial import Grid, Image
 from covoxel.spatial.affine import AffineParameters
@@ -34,13 +34,7 @@ def centre_of_mass(data: Tensor, grid: Grid) -> NDArray[np.float64]:
 
 
 def start_poses(
-    fixed: Image,
-    moving: MovingBatch,
-    centre_ras: NDArray[np.float64],
-    setting: AffineSetting,
-    contents: Contents,
-    *,
-    search: bool,
+    fixed: Image, moving: MovingBatch, centre_ras: NDArray[np.float64], setting: AffineSetting, *, search: bool
 ) -> AffineParameters:
     """Pose from which each pair descends.
 
@@ -58,7 +52,7 @@ def start_poses(
         return plain_poses(fixed, moving, centre_ras)
     shifts = [_shifts(fixed.grid, moving, index, centre_ras) for index in range(len(moving.grids))]
     spacing = float(np.prod(np.asarray(fixed.grid.shape) * fixed.grid.spacing_mm) / _CELLS) ** (1 / fixed.grid.ndim)
-    coarse, held = _coarse(moving, spacing), _coarse(contents.moving, spacing)
+    coarse = _coarse(moving, spacing)
     rotations = _rotations(fixed.grid.ndim)
     poses = len(shifts[0]) * len(rotations)
     candidates = _parameters(
@@ -70,9 +64,8 @@ def start_poses(
     rough = AffineSetting(freedom, setting.similarity, min(setting.radius, 2))
 
     def objective(count: int) -> AffineObjective:
-        rows = [row for row in range(len(coarse.grids)) for _ in range(count)]
-        data, both = fixed.data[None, None].float(), Contents(contents.fixed, held.part(rows))
-        return AffineObjective(data, fixed.grid, coarse.part(rows), centre_ras, spacing, rough, both)
+        many = coarse.part([row for row in range(len(coarse.grids)) for _ in range(count)])
+        return AffineObjective(fixed.data[None, None].float(), fixed.grid, many, centre_ras, spacing, rough)
 
     return _search(objective, candidates, poses)
 

@@ -74,28 +74,38 @@ def test_what_is_not_cropped_is_not_touched() -> None:
     assert continued(transform, Box((2, 0, 0), SHAPE), larger).remark == "kept"
 
 
-def agreements(fixed: Image, moving: Image, log_scales: Sequence[float], similarity: str = "lncc") -> list[float]:
-    batch = MovingBatch.of([moving], "cpu")
-    setting, contents = AffineSetting("affine", similarity, 2), Contents.of(fixed, batch)
-    compared = AffineObjective(
-        fixed.data[None, None].float(), fixed.grid, batch, GRID.centre_ras, 1.5, setting, contents
-    )
-    still = AffineParameters.identity(1, 3)
-    return [float(compared.agreement(replace(still, log_scale=still.log_scale + scale))) for scale in log_scales]
-
-
 @pytest.mark.parametrize("factor", [0.6, 0.8, 1.25, 1.6])
 def test_the_measure_counts_what_falls_outside(factor: float) -> None:
-    log_scales = (0.0, float(np.log(factor)))
     # Images of one value agree wherever they overlap: only what lies outside tells.
     flat = Image(torch.ones(SHAPE), GRID)
-    still, scaled = agreements(flat, flat, log_scales, "mse")
-    assert still == pytest.approx(1)
-    assert scaled == pytest.approx(min(factor, 1 / factor) ** 3, rel=0.15)
+    batch = MovingBatch.of([flat], "cpu")
+    data = flat.data[None, None]
+    compared = AffineObjective(data, GRID, batch, GRID.centre_ras, 1.5, AffineSetting("affine", "mse", 2))
+    still = AffineParameters.identity(1, 3)
+    scaled = replace(still, log_scale=still.log_scale + float(np.log(factor)))
+    for moved, expected in ((still, 1.0), (scaled, min(factor, 1 / factor) ** 3)):
+        found = compared.union_agreement(moved, Contents.of(flat, batch), torch.ones(1))
+        assert float(found) == pytest.approx(expected, rel=0.15)
+
+
+def test_what_is_unrelated_has_a_loss_of_its_own_and_what_is_the_same_has_none() -> None:
     image = preprocess(anatomy())
-    wide = padded(image, ((8, 8),) * 3, 0.0)
-    still, scaled = agreements(wide, image, log_scales)
-    assert scaled < 0.8 * still
+    batch, still = MovingBatch.of([image], "cpu"), AffineParameters.identity(1, 3)
+    for similarity, least in (("lncc", 0.7), ("nmi", 0.2)):
+        setting = AffineSetting("affine", similarity, 2)
+        compared = AffineObjective(image.data[None, None], GRID, batch, GRID.centre_ras, 1.5, setting)
+        assert float(compared.unrelated(still) - compared(still)) > least
+
+
+@pytest.mark.parametrize("noise", [4.0, 10.0])
+def test_an_engine_that_is_given_the_padding_does_not_run_away_either(noise: float) -> None:
+    wide = preprocess(padded(anatomy(), ((25, 25),) * 3, 0.0))
+    batch = MovingBatch.of([preprocess(anatomy(noise=noise))], "cpu")
+    with torch.no_grad():
+        fixed = Image(wide.data, wide.grid)
+    (found,) = engine.affine(fixed, batch)
+    points = GRID.to_ras(np.random.default_rng(2).uniform(3, 20, (50, 3)))
+    assert np.linalg.norm(found.map(points) - points, axis=1).mean() < 2
 
 
 def test_a_descent_that_ends_worse_leaves_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,7 +133,7 @@ def test_a_scale_that_no_anatomy_has_is_refused_and_remarked(
         return replace(start, log_scale=torch.tensor(scale).log()[None].expand_as(start.log_scale))
 
     monkeypatch.setattr(engine, "descend", blow_up)
-    monkeypatch.setattr(AffineObjective, "agreement", lambda _, p: -p.log_scale.abs().sum(1) * 0 + p.log_scale.sum(1))
+    monkeypatch.setattr(AffineObjective, "union_agreement", lambda _, p, *__: p.log_scale.sum(1))
     for found in register("affine", image, [image, preprocess(anatomy(noise=8))], search=False, **SMALL):
         assert not implausible(found.moving_from_fixed)
         assert np.abs(found.moving_from_fixed - np.eye(4)).max() < 0.5
