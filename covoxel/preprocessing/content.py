@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -100,11 +100,6 @@ def _peeled(data: Values, spacing_mm: Values) -> Bounds:
     return _whole(data)
 
 
-def _layer(values: NDArray[Any], axis: int, place: int) -> NDArray[Any]:
-    layer: NDArray[Any] = np.moveaxis(values, axis, 0)[place]
-    return layer
-
-
 def _without_constants(data: Values, constants: set[float], spacing_mm: Values) -> Bounds:
     mask = ~np.isin(data, list(constants))
     tight = _bounds(mask)
@@ -127,7 +122,7 @@ def _without_noise(data: Values, noisy: Faces, spacing_mm: Values) -> Bounds:
         found = _without_noise(coarse, noisy, spacing_mm * step)
         return tuple((a * step, min(b * step, side)) for (a, b), side in zip(found, data.shape, strict=True))
     rough = _bounds(_structured(data, noisy))
-    if rough is None or _is_noise(_layer(data[_window(rough)], 0, (rough[0][1] - rough[0][0]) // 2)):
+    if rough is None or _is_noise(_layer(data[_window(rough)], 0, sum(rough[0]) // 2 - rough[0][0])):
         return _whole(data)
     exact = _on_the_voxel(data, rough)
     if exact is None:
@@ -162,12 +157,10 @@ def _structured(data: Values, noisy: Faces) -> Mask:
     """Voxels in whose window the values are not such as on any of the `noisy` faces; the largest such body."""
     features = _features(data, _WINDOW[data.ndim], data)
     known = [[_layer(feature, axis, end) for feature in features] for axis, end in noisy]
-    structured: Mask = ndimage.binary_opening(_beyond(features, known), np.ones([3] * data.ndim))
+    structured = ndimage.binary_opening(_beyond(features, known), np.ones([3] * data.ndim))
     bodies, count = ndimage.label(structured)
-    if not count:
-        return structured
-    largest: Mask = bodies == 1 + np.argmax(np.bincount(bodies.ravel())[1:])
-    return largest
+    largest = 1 + np.argmax(np.bincount(bodies.ravel())[1:]) if count else 0
+    return np.asarray(bodies == largest) if count else structured
 
 
 def _is_noise_all_over(face: Values) -> bool:
