@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 from pathlib import PurePath
+from typing import Literal
 
 from covoxel.io.formats import image_stem
 
@@ -22,6 +23,8 @@ class Choice:
         both (`manual/desc-manual`). Empty: each image must have one label map only.
     run
         Number of the run that is taken where runs are numbered. Empty: each run is a case.
+    ids
+        What DICOM cases are named by: "folder", or "hash" where names of folders may be those of people.
     trusted
         Whether tables may name files outside of the cohort's folder, and links in it may lead out of it.
     """
@@ -29,6 +32,7 @@ class Choice:
     image: str = IMAGE
     label: str = ""
     run: str = ""
+    ids: Literal["folder", "hash"] = "folder"
     trusted: bool = True
 
     @property

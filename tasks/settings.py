@@ -71,6 +71,9 @@ class CohortSettings(_Stage):
     run: int | None = Field(
         None, ge=0, description="number of the run that is taken where runs are numbered; null: each is a case"
     )
+    ids: Literal["folder", "hash"] = Field(
+        "folder", description="names of DICOM cases: those of their folders, or a hash where these are people's names"
+    )
     trusted: bool = Field(
         True, description="false, for a cohort of others: its tables and links must not lead out of its folder"
     )

@@ -303,6 +303,7 @@ def _choice(settings: CohortSettings) -> Choice:
         image=settings.image,
         label=settings.label or "",
         run="" if settings.run is None else str(settings.run),
+        ids=settings.ids,
         trusted=settings.trusted,
     )
 

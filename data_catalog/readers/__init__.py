@@ -91,7 +91,11 @@ def _check_readable(path: Path) -> None:
 
 
 def _read(reader: Reader, path: Path, choice: Choice) -> Cohort:
-    """The cohort, read by the reader that has recognised it; only BIDS leaves something to choose."""
+    """The cohort, read by the reader that has recognised it; BIDS and DICOM leave something to choose."""
+    if reader is not dicom and choice.ids != "folder":
+        raise CohortError(
+            f"the setting cohort.ids names DICOM cases, but {path} looks like {reader.LOOKS_FOR}; leave it out"
+        )
     if reader is bids:
         return bids.read(path, choice)
     if choice.chooses:
@@ -99,7 +103,7 @@ def _read(reader: Reader, path: Path, choice: Choice) -> Cohort:
             f"the settings cohort.image, label and run choose among the files of BIDS, but {path} looks like "
             f"{reader.LOOKS_FOR}; leave them out"
         )
-    return reader.read(path)
+    return dicom.read(path, choice.ids) if reader is dicom else reader.read(path)
 
 
 def _is_aside(path: Path, aside: Sequence[Path]) -> bool:

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from data_catalog import check_case, load_image, open_cohort, sha256_of
+from data_catalog.choice import Choice
 from data_catalog.files import files_of
 from data_catalog.readers import dicom
-from data_catalog.schema import Cohort
+from data_catalog.schema import Cohort, CohortError
 from tests.unit.dicom_files import make_slice, values, write, write_series
 
 
@@ -150,6 +151,15 @@ def test_names_of_people_can_be_left_out(tmp_path: Path) -> None:
     assert not any(name in text for text in shown for name in ("Doe", "Roe", "Jane", "Richard"))
     (tmp_path / "Doe_Jane").rename(tmp_path / "Poe_Edgar")
     assert ids(dicom.read(tmp_path, ids="hash")) == ids(cohort)  # of the series, not of its folder
+
+
+def test_the_choice_of_a_cohort_reaches_the_names(tmp_path: Path) -> None:
+    write_series(tmp_path / "d" / "Doe_Jane")
+    assert ids(open_cohort(tmp_path / "d", Choice(ids="hash"))) == ids(dicom.read(tmp_path / "d", ids="hash"))
+    table = tmp_path / "t.csv"
+    table.write_text("image\nd/Doe_Jane\n")
+    with pytest.raises(CohortError, match=r"cohort\.ids names DICOM cases"):
+        open_cohort(table, Choice(ids="hash"))
 
 
 def test_a_folder_of_other_images_with_a_damaged_slice_is_no_dicom(tmp_path: Path) -> None:
