@@ -38,17 +38,19 @@ def _quiet(patch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
 
 
-def phantom(seed: int, turned: bool = False) -> tuple[Image, Image]:
-    """Image and label map of a head of two structures, a little different for each seed."""
+def phantom(seed: int, turned: bool = False, finer: int = 1) -> tuple[Image, Image]:
+    """Image and label map of a head of two structures, other ones for each seed; `finer` divides the voxels."""
     generator = np.random.default_rng(seed)
-    matrix = np.diag([-2.0, -2.0, 2.5, 1.0]) if turned else np.diag([2.0, 2.0, 2.5, 1.0])
-    matrix[:3, 3] = -matrix[:3, :3] @ ((np.array(SHAPE) - 1) / 2)
-    grid = Grid(SHAPE, matrix)
-    world = grid.to_ras(np.stack(np.meshgrid(*map(np.arange, SHAPE), indexing="ij"), -1))
+    shape = tuple(side * finer for side in SHAPE)
+    spacing = np.array([-2.0, -2.0, 2.5] if turned else [2.0, 2.0, 2.5]) / finer
+    matrix = np.diag([*spacing, 1.0])
+    matrix[:3, 3] = -matrix[:3, :3] @ ((np.array(shape) - 1) / 2)
+    grid = Grid(shape, matrix)
+    world = grid.to_ras(np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), -1))
     centre = generator.uniform(-1, 1, 3)
     first = np.linalg.norm((world - centre - [-4, 0, 0]) / [4, 6, 7], axis=-1) < 1
     second = np.linalg.norm((world - centre - [4, 0, 0]) / [4, 5, 6], axis=-1) < 1
-    values = 100.0 * first + 60.0 * second + generator.normal(0, 2, SHAPE)
+    values = 100.0 * first + 60.0 * second + generator.normal(0, 2, shape)
     labels = np.where(first, 3, np.where(second, 17, 0))
     return Image(torch.tensor(values, dtype=torch.float32), grid), Image(torch.tensor(labels), grid)
 
@@ -57,10 +59,10 @@ def phantom(seed: int, turned: bool = False) -> tuple[Image, Image]:
 def make_cohort(tmp_path: Path) -> Callable[..., Path]:
     """Make a cohort `images/` + `labels/` of cases c1, c2 …, the first ones with labels, all with truth in `truth/`."""
 
-    def make(cases: int = 4, labelled: int = 2, name: str = "cohort") -> Path:
+    def make(cases: int = 4, labelled: int = 2, name: str = "cohort", finer: int = 1) -> Path:
         folder = tmp_path / name
         for number in range(1, cases + 1):
-            image, labels = phantom(number, turned=number % 2 == 0)
+            image, labels = phantom(number, turned=number % 2 == 0, finer=finer)
             write_image(folder / "images" / f"c{number}.nii.gz", image)
             write_labels(tmp_path / f"{name}-truth" / f"c{number}.nii.gz", labels)
             if number <= labelled:
