@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from covoxel.fusion.gather import Atlas, gather
-from covoxel.fusion.source import Source
+from covoxel.fusion.source import Source, in_memory
 from covoxel.io import read_image, read_labels, read_transform
 from covoxel.io.scratch import Scratch
 from covoxel.spatial import Image
@@ -70,7 +70,7 @@ def open_evidence(files: CaseFiles, device: str, scratch: Path) -> Iterator[tupl
     """
     fixed = read_image(files.fixed.path).to(device)
     with Scratch(scratch) as kept:
-        yield fixed, gather(fixed, _atlases(files, fixed), kept)
+        yield fixed, in_memory(gather(fixed, _atlases(files, fixed), kept))
 
 
 def _atlases(files: CaseFiles, fixed: Image) -> Iterator[Atlas]:

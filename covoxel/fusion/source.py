@@ -107,7 +107,7 @@ class Source(ABC):
         return some
 
     def evidence(self, core: Window | None = None, *, reach: int = 0) -> Evidence:
-        """Evidence of a window, with so many voxels around it, of the structures that occur there.
+        """Evidence of a window, with `reach` voxels around it, of the structures that occur there.
 
         None: of the whole image and all structures, for small images; it stands for itself then.
         """
@@ -216,6 +216,15 @@ class Chosen(Source):
     def present(self, window: Window) -> Tensor:
         """Those of all atlases: some may not be there."""
         return self._source.present(window)
+
+
+def in_memory(source: Source) -> Source:
+    """The source, with all indicators interpolated and in memory if the image is one part; otherwise itself.
+
+    Every rule and every sign reads the parts anew. An image of one part, of at most 2^24 indicators, is read once.
+    """
+    is_one_part = next(source.windows(reach=0)) == whole_window(source.shape)
+    return Whole(source.evidence()) if is_one_part else source
 
 
 _WHOLE: WeakKeyDictionary[Evidence, Whole] = WeakKeyDictionary()  # forgotten with the evidence

@@ -17,7 +17,7 @@ from covoxel.fusion.facts import facts_of
 from covoxel.fusion.gather import Gathered, gather
 from covoxel.fusion.planted import planted
 from covoxel.fusion.quality import signs_of
-from covoxel.fusion.source import Source, source_of
+from covoxel.fusion.source import Source, in_memory, source_of
 from covoxel.fusion.survey import overlaps_of, votes_of
 from covoxel.fusion.tiling import grown, voxels_in, whole_window
 from covoxel.io.scratch import Scratch
@@ -93,6 +93,21 @@ def test_a_part_is_that_part_of_the_whole(gathered: Gathered, small_parts: None)
         assert_close(part.labels.sum(1), torch.ones_like(part.moved), atol=1e-5, rtol=0)
         found.add(len(part.values))
     assert min(found) < 6  # structures that do not occur in a part are not there
+
+
+def test_an_image_of_one_part_is_interpolated_once(gathered: Gathered, monkeypatch: pytest.MonkeyPatch) -> None:
+    reads: list[int] = []
+    real = Gathered.indicators
+    monkeypatch.setattr(Gathered, "indicators", lambda own, atlas, *at: reads.append(atlas) or real(own, atlas, *at))
+    kept = in_memory(gathered)
+    fuse_image(kept, "joint_label_fusion")
+    assert reads == [0, 1, 2, 3]
+    monkeypatch.undo()
+    assert torch.equal(kept.evidence().labels, gathered.evidence().labels)
+
+
+def test_an_image_of_several_parts_stays_where_it_is(gathered: Gathered, small_parts: None) -> None:
+    assert in_memory(gathered) is gathered
 
 
 def test_votes_at_voxels_are_those_of_the_whole(gathered: Gathered) -> None:
