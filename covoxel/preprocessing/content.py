@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import TypeVar
 
 import numpy as np
@@ -227,7 +228,9 @@ def _on_the_voxel(data: Values, rough: Bounds) -> Bounds | None:
     None where too little is known of a layer.
     """
     reach, bounds = _WINDOW[data.ndim] // 2 + 1, rough
-    for axis in (*range(data.ndim), *range(data.ndim)):
+    for turn, axis in product(range(2), range(data.ndim)):
+        if turn == 1 and axis == 0 and bounds == rough:
+            break  # the layers of a second turn would be the same
         inner = [(first + reach, stop - reach) if stop - first > 4 * reach else (first, stop) for first, stop in bounds]
         inner[axis] = (0, data.shape[axis])
         layers = np.moveaxis(data[_window(tuple(inner))], axis, 0)
