@@ -9,27 +9,10 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from tasks.settings import ConditionalSettings, FewShotSettings, Route, Segmenter, SettingsError
+from tasks.wording import rule_of
 from tasks.yaml_file import read_yaml
 
 _MOST_LETTERS = 100
-_EXPECTED = {
-    "int_type": "a whole number",
-    "int_parsing": "a whole number",
-    "int_from_float": "a whole number",
-    "float_type": "a number",
-    "float_parsing": "a number",
-    "finite_number": "a finite number",
-    "bool_type": "true or false",
-    "bool_parsing": "true or false",
-    "string_type": "text",
-    "list_type": "a list",
-    "tuple_type": "a list",
-    "dict_type": "a mapping of keys",
-    "model_type": "a mapping of keys",
-    "model_attributes_type": "a mapping of keys",
-    "path_type": "a path",
-}
-"""What a value must be, by the kind of error that pydantic finds."""
 
 
 def load_settings(path: Path | None) -> FewShotSettings:
@@ -125,17 +108,7 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
     path = [str(part) for part in first["loc"]]
     if first["type"] == "extra_forbidden":
         return unknown_key(path[-1], _known_keys(model, path[:-1]), ".".join(path[:-1]))
-    return f"{'.'.join(path)} = {_shortened(first['input'])} is wrong: {_rule(first)}"
-
-
-def _rule(error: Any) -> str:
-    """What a value must be, in words of this project."""
-    kind, context = error["type"], error.get("ctx", {})
-    if kind == "literal_error":
-        return f"it must be one of {str(context['expected']).replace(' or ', ', ')}"
-    if kind in _EXPECTED:
-        return f"it must be {_EXPECTED[kind]}"
-    return str(error["msg"].removeprefix("Value error, ").lower())
+    return f"{'.'.join(path)} = {_shortened(first['input'])} is wrong: {rule_of(first)}"
 
 
 def _shortened(value: Any) -> str:
