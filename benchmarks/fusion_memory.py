@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", help="structures x atlases, such as 138x15,2x1 (default: nine of them)")
-    parser.add_argument("--zoom", type=float, default=1.0, help="voxels of so many mm instead of 1 (default 1)")
+    parser.add_argument("--zoom", type=float, default=1.0, help="voxel size in mm (default 1)")
     parser.add_argument("--rule", default="select", help="select, or a fusion rule (default select)")
     parser.add_argument("--calibrate", action="store_true", help="measure calibration on one atlas instead")
     parser.add_argument("--work", type=Path, default=Path("output/fusion-memory"), help="folder of the files")
@@ -92,7 +92,7 @@ def _prepare(folder: Path, zoom: float, seed: int, structures: int, atlases: int
 
 
 def _merged(labels: Image, structures: int, onto: Image) -> Image:
-    """The label map with so many labels, background counted."""
+    """The label map with its structures merged to a number of labels, background counted."""
     values = torch.unique(labels.data)
     place = torch.searchsorted(values, labels.data.contiguous())
     few = torch.where(place > 0, 1 + (place - 1) * (structures - 1) // (len(values) - 1), 0)

@@ -149,7 +149,7 @@ def _numbers(source: Source, window: Window, undecided: Tensor) -> int:
 def _ballot(
     evidence: Evidence, labels: Tensor, undecided: Tensor, prior: Prior, frequency: Tensor, step: int = 1
 ) -> "Ballot":
-    """The votes at the undecided voxels of the core of evidence, or at one in so many of them."""
+    """The votes at every `step`-th undecided voxel of the core of evidence."""
     inner = place_of(evidence).inner
     here: Any = (slice(None), slice(None), *inner)
     own, valid = evidence.labels[here], evidence.valid[here[1:]]

@@ -35,8 +35,8 @@ def bounding_window(mask: Tensor, margin: int = 0) -> Window | None:
 def tiles(mask: Tensor, *, voxels: int, size: int, halo: int = 0, among: Tensor | None = None) -> Iterator[Window]:
     """Windows that together hold every true voxel once.
 
-    Each holds at most `voxels` of them and `size` voxels in all, its halo of so many voxels on every side counted with
-    it, unless it is a single voxel. `among`: what is counted in the halo, those of `mask` if None.
+    Each holds at most `voxels` of them and `size` voxels in all, with the `halo` voxels on every side, unless it is
+    a single voxel. `among`: what is counted in the halo, those of `mask` if None.
     """
     counted = mask if among is None else among
     pending = [bounding_window(mask)]
@@ -52,7 +52,7 @@ def tiles(mask: Tensor, *, voxels: int, size: int, halo: int = 0, among: Tensor 
 
 
 def grown(window: Window, by: int, shape: tuple[int, ...]) -> Window:
-    """The window and so many voxels on every side, within `shape`."""
+    """The window and `by` voxels on every side, within `shape`."""
     return tuple(slice(max(0, w.start - by), min(side, w.stop + by)) for w, side in zip(window, shape, strict=True))
 
 
@@ -65,7 +65,7 @@ def halves(window: Window) -> list[Window]:
 
 
 def windows_of(shape: tuple[int, ...], voxels: int) -> Iterator[Window]:
-    """Windows of at most so many voxels, or one, that hold every voxel of a grid once."""
+    """Windows that hold every voxel of a grid once, each of a limited number of voxels, at least one."""
     pending = [whole_window(shape)]
     while pending:
         window = pending.pop()

@@ -179,7 +179,7 @@ def _is_boxed(face: Values) -> bool:
 
 
 def _blocks(face: Values, count: int) -> list[Values]:
-    """Parts of a face, so many along each of its axes."""
+    """Parts of a face, `count` along each of its axes."""
     blocks = [face]
     for axis in range(face.ndim):
         blocks = [part for block in blocks for part in np.array_split(block, count, axis)]
