@@ -12,7 +12,7 @@ from covoxel.fusion.base import Evidence
 from covoxel.fusion.candidates import FusedImage, candidates
 from covoxel.fusion.planted import planted
 from covoxel.fusion.quality import NAMES, Signs, signs_of
-from covoxel.fusion.source import Source, source_of
+from covoxel.fusion.source import Source, in_memory, source_of
 from covoxel.metrics.dice import dice
 
 CLEAN = "clean"
@@ -101,7 +101,7 @@ def facts_of(
     source = source_of(given)
     rows = _rows(case, CLEAN, source, truth, rules, trust)
     for kind, spoilt in planted(source, seed=seed, count=plant):
-        rows += _rows(case, kind, spoilt, truth, rules, trust)
+        rows += _rows(case, kind, in_memory(spoilt), truth, rules, trust)
     return rows
 
 
