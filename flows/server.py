@@ -51,6 +51,7 @@ def prefect_server() -> Iterator[Callable[[], None]]:
     ours = {"PREFECT_API_URL": url, CLIENT: secret, NO_PAGE: "1", "PREFECT_LOGGING_TO_API_ENABLED": "false"}
     before = {name: os.environ[name] for name in ours if name in os.environ}
     os.environ.update(ours)
+    _read_settings_anew()
 
     def ready() -> None:
         wait_for_server(url, STARTUP_SECONDS, child, secret)
@@ -65,6 +66,14 @@ def prefect_server() -> Iterator[Callable[[], None]]:
         for name in ours:
             os.environ.pop(name, None)
         os.environ.update(before)
+        _read_settings_anew()
+
+
+def _read_settings_anew() -> None:
+    """Let Prefect know what the environment says now: if it was imported before, its own threads would not see it."""
+    context = sys.modules.get("prefect.context")
+    if context is not None:
+        context.refresh_global_settings_context()
 
 
 def _leave_without(child: subprocess.Popen[bytes], over: threading.Event) -> None:

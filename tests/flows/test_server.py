@@ -54,6 +54,37 @@ def test_two_runs_at_once_have_two_databases_and_a_later_one_takes_the_first(no_
     assert no_process == ["private-1.db", "private-2.db", "private-1.db"]
 
 
+@pytest.mark.parametrize("imported", ["before", "within"])
+def test_every_thread_of_prefect_knows_the_private_server_and_its_secret(imported: str, tmp_path: Path) -> None:
+    program = """
+import os, sys, threading
+from flows import server
+from flows.secret import CLIENT
+
+server.processes.start = server.processes.end = lambda *_: None
+told = []
+
+def tell():
+    from prefect.settings import get_current_settings
+    api = get_current_settings().api
+    told.append((api.url, api.auth_string and api.auth_string.get_secret_value()))
+
+def in_a_thread():
+    thread = threading.Thread(target=tell)
+    thread.start()
+    thread.join()
+
+if sys.argv[1] == "before":
+    in_a_thread()
+with server.prefect_server():
+    in_a_thread()
+    assert told[-1] == (os.environ["PREFECT_API_URL"], os.environ[CLIENT]), told
+in_a_thread()
+assert told[-1] == (None, None), told
+"""
+    subprocess.run([sys.executable, "-c", program, imported], check=True, timeout=120)
+
+
 def test_each_run_has_a_secret_of_its_own_and_the_users_comes_back(
     no_process: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
