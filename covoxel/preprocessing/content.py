@@ -143,22 +143,28 @@ def _is_noise(values: Values, fewest: int = _FEWEST_VALUES) -> bool:
     """Whether neighbours are unrelated along every axis; what nearly all has one value is no noise."""
     if values.size < fewest or float((values == np.median(values)).mean()) > _ONE_VALUE:
         return False
-    return all(_correlation(values, axis) < _CORRELATED for axis in range(values.ndim) if values.shape[axis] > 1)
+    ranks = _centred_ranks(values)
+    return all(_correlation(ranks, axis) < _CORRELATED for axis in range(values.ndim) if values.shape[axis] > 1)
 
 
-def _correlation(values: Values, axis: int) -> float:
-    """Correlation of the ranks of neighbours along an axis: a few voxels far off all others do not hide it."""
-    centred = rankdata(values).reshape(values.shape) - (values.size + 1) / 2
-    ahead = np.take(centred, range(1, values.shape[axis]), axis)
-    behind = np.take(centred, range(values.shape[axis] - 1), axis)
-    return float((ahead * behind).mean() / centred.var())
+def _centred_ranks(values: Values) -> Values:
+    """Ranks about their mean: a few voxels far off all others do not hide how the rest correlates."""
+    return np.asarray(rankdata(values).reshape(values.shape) - (values.size + 1) / 2)
+
+
+def _correlation(ranks: Values, axis: int) -> float:
+    """Correlation of the ranks of neighbours along an axis."""
+    ahead = np.take(ranks, range(1, ranks.shape[axis]), axis)
+    behind = np.take(ranks, range(ranks.shape[axis] - 1), axis)
+    return float((ahead * behind).mean() / ranks.var())
 
 
 def _structured(data: Values, noisy: Faces) -> Mask:
     """Voxels in whose window the values are not such as on any of the `noisy` faces; the largest such body."""
     features = _features(data, _WINDOW[data.ndim], data)
     known = [[_layer(feature, axis, end) for feature in features] for axis, end in noisy]
-    structured = ndimage.binary_opening(_beyond(features, known), np.ones([3] * data.ndim))
+    eroded = ndimage.minimum_filter(_beyond(features, known), 3, mode="constant", cval=0)
+    structured = ndimage.maximum_filter(eroded, 3, mode="constant", cval=0)
     bodies, count = ndimage.label(structured)
     largest = 1 + np.argmax(np.bincount(bodies.ravel())[1:]) if count else 0
     return np.asarray(bodies == largest) if count else structured
@@ -236,14 +242,22 @@ def _on_the_voxel(data: Values, rough: Bounds) -> Bounds | None:
         layers = np.moveaxis(data[_window(tuple(inner))], axis, 0)
         if layers[0].size < _FEWEST_VALUES:
             return None
-        sound = np.array([not _is_noise(layer) for layer in layers])
-        runs, _ = ndimage.label(sound)
-        run = np.bincount(runs[slice(*bounds[axis])], minlength=2)[1:].argmax() + 1
-        hit = np.flatnonzero(runs == run)
-        if not hit.size:
+        first, stop = bounds[axis]
+        low, high = _edge(layers[:stop], first), len(layers) - 1 - _edge(layers[first:][::-1], len(layers) - stop)
+        if low >= stop or high < first:
             return None
-        bounds = (*bounds[:axis], (int(hit[0]), int(hit[-1]) + 1), *bounds[axis + 1 :])
+        bounds = (*bounds[:axis], (low, high + 1), *bounds[axis + 1 :])
     return bounds
+
+
+def _edge(layers: Values, rough: int) -> int:
+    """Index of the first layer of content, from its `rough` place outwards, or inwards if that is noise.
+
+    The number of layers if all from there on are noise.
+    """
+    if _is_noise(layers[rough]):
+        return next((index for index in range(rough + 1, len(layers)) if not _is_noise(layers[index])), len(layers))
+    return next((index + 1 for index in range(rough - 1, -1, -1) if _is_noise(layers[index])), 0)
 
 
 def _with_margins(
