@@ -40,6 +40,14 @@ def import_ants(seed: int) -> Any:
     return ants
 
 
+def import_peer(module: str, package: str) -> Any:
+    """Give a module of another tool, or end with a sentence that names the package to install."""
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise SystemExit(f"{package} must be installed to compare with it (extra `bench`): {error}") from error
+
+
 class Stopwatch:
     """Seconds of wall clock and of processor (all threads of this process) in a with block."""
 
