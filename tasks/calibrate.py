@@ -55,6 +55,7 @@ class CalibrateJob(Job):
         "covoxel.losses.box",
         "covoxel.metrics.dice",
         "covoxel.fusion",
+        "covoxel.registration.pyramid",
         "tasks.evidence",
         "tasks.candidates",
         "tasks.calibrate",

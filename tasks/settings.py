@@ -175,7 +175,7 @@ class FuseSettings(_Stage):
     )
     judge_voxels: PositiveInt = Field(
         10**6,
-        description="in a larger image the rule is chosen, and Dice predicted, on cells of several voxels, so few as these",
+        description="in a larger image rules are tried, and Dice is predicted, on so many cells of several voxels",
     )
     correct: bool = Field(
         False,
