@@ -123,3 +123,15 @@ def test_air_of_one_value_within_noise_stays_with_its_object() -> None:
     brain = np.where(np.sqrt((index**2).sum(0)) <= 18, texture, 0.0)
     whole = around(brain, ((12, 20),) * 3, noise(10, "as the image"))
     assert content_box(image(whole)) == Box((12,) * 3, brain.shape)
+
+
+def test_a_box_is_remembered_by_values_shape_and_spacing() -> None:
+    ball = (np.indices((24, 22, 20)) - np.array([9, 12, 10])[:, None, None, None]).astype(float)
+    data = torch.from_numpy(np.maximum(0, 16 - (ball**2).sum(0)))
+    fine, coarse = (Grid(tuple(data.shape), np.diag([*spacing, 1.0])) for spacing in ([1, 1, 1], [1, 1, 3]))
+    first = content_box(Image(data, fine))
+    assert content_box(Image(data.clone(), fine)) == first
+    assert content_box(Image(data, coarse)) != first
+    assert content_box(Image(data.flip(0), fine)) != first
+    turned = Image(data.permute(2, 1, 0), Grid((20, 22, 24), np.eye(4)))
+    assert content_box(turned).shape == first.shape[::-1]
