@@ -82,11 +82,13 @@ def test_a_large_image_is_judged_on_cells_and_only_the_kept_rule_is_used_on_all_
     output = run(f"fuse: {{candidates: [{judged}, staple], judge_voxels: 400}}\n")
     whole = read_image(output / "work" / "preprocessed" / "c5.nii.gz").grid.shape
     kept = facts(output, "fuse", "c5")
-    (cells, tried), (voxels, alone) = used[-2:]
-    assert prod(cells) <= 400 < prod(voxels)
-    assert voxels == whole
-    assert tried == (judged, "staple")
-    assert alone == (kept["rule"],)
+    tried = (judged, "staple")
+    on_cells, on_voxels = ([each for each in used if (each[0] == whole) is whether] for whether in (False, True))
+    assert [rules for _, rules in on_cells] == [tried, tried]  # of c4 and c5
+    assert all(prod(shape) <= 400 < prod(whole) for shape, _ in on_cells)
+    assert sorted(rules for _, rules in on_voxels) == sorted(
+        (facts(output, "fuse", case)["rule"],) for case in ("c4", "c5")
+    )
     assert set(kept["predicted"]) == set(tried)
     assert read_labels(output / "segmentations" / "c5.nii.gz").grid.shape == whole
     assert facts(output, "calibrate", "c1")["facts"]
