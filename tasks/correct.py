@@ -80,6 +80,7 @@ class CorrectJob(Job):
         "covoxel.metrics.dice",
         "covoxel.fusion",
         "covoxel.registration.bounded",
+        "covoxel.registration.pyramid",
         "covoxel.training.augmentation",
         "covoxel.training.averaging",
         "covoxel.training.correction",

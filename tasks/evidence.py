@@ -9,7 +9,9 @@ from covoxel.fusion.gather import Atlas, gather
 from covoxel.fusion.source import Source, in_memory
 from covoxel.io import read_image, read_labels, read_transform
 from covoxel.io.scratch import Scratch
-from covoxel.spatial import Image
+from covoxel.registration.pyramid import cell_factors, cell_grid
+from covoxel.spatial import Grid, Image, Transform
+from covoxel.spatial.smoothing import cell_means
 from tasks.job import Artifact
 from tasks.study import Study
 
@@ -62,22 +64,50 @@ def case_files(study: Study, case: str, atlases: Sequence[str]) -> CaseFiles:
 
 
 @contextmanager
-def open_evidence(files: CaseFiles, device: str, scratch: Path) -> Iterator[tuple[Image, Source]]:
+def open_evidence(
+    files: CaseFiles, device: str, scratch: Path, most_voxels: int | None = None
+) -> Iterator[tuple[Image, Source]]:
     """The case's image, and what its atlases say, in the order of their ids, on `device`.
 
     Atlases are read one at a time. What is not small lies in a folder of `scratch` meanwhile, 17 bytes a voxel of the
     image and one or two a voxel of the label map for each atlas, which goes with the context, also after a failure.
+
+    Parameters
+    ----------
+    files
+        What is read.
+    device
+        Where the evidence is worked with.
+    scratch
+        Where folders are made.
+    most_voxels
+        An image of more voxels is given as means over cells of several, which are so many at most.
     """
-    fixed = read_image(files.fixed.path).to(device)
+    whole = read_image(files.fixed.path).to(device)
+    factors = cells_within(whole.grid, most_voxels)
+    fixed = Image(cell_means(whole.data[None, None].float(), factors)[0, 0], cell_grid(whole.grid, factors))
     with Scratch(scratch) as kept:
-        yield fixed, in_memory(gather(fixed, _atlases(files, fixed), kept))
+        yield fixed, in_memory(gather(fixed, _atlases(files, whole.grid, fixed.grid, factors), kept))
 
 
-def _atlases(files: CaseFiles, fixed: Image) -> Iterator[Atlas]:
+def cells_within(grid: Grid, most_voxels: int | None) -> tuple[int, ...]:
+    """Voxels of a grid in a cell, along each axis: the smallest cells, nearly cubes, of which there are so many."""
+    factors, width = (1,) * grid.ndim, 1
+    while most_voxels is not None and cell_grid(grid, factors).size > most_voxels:
+        width += 1
+        factors = cell_factors(grid, float(grid.spacing_mm.min()) * width)
+    return factors
+
+
+def _atlases(files: CaseFiles, whole: Grid, grid: Grid, factors: tuple[int, ...]) -> Iterator[Atlas]:
     for name in files.names:
         atlas = files.atlases[name]
+        transform = read_transform(atlas.transform.path, whole)
+        displacement = transform.displacement_mm
+        if displacement is not None:
+            displacement = cell_means(displacement[None], factors)[0]
         yield (
             read_image(atlas.image.path),
             read_labels(atlas.labels.path),
-            read_transform(atlas.transform.path, fixed.grid),
+            Transform(grid, transform.moving_from_fixed, displacement),
         )

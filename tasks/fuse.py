@@ -11,7 +11,7 @@ from torch import Tensor
 
 from covoxel.fusion.atlas_choice import agreements
 from covoxel.fusion.base import smallest_type
-from covoxel.fusion.candidates import FusedImage, candidates
+from covoxel.fusion.candidates import FusedImage
 from covoxel.fusion.choice import Selector
 from covoxel.fusion.source import Source
 from covoxel.fusion.tiling import whole_window
@@ -21,11 +21,11 @@ from covoxel.spatial import Grid, Image
 from data_catalog.files import load_image
 from tasks.atlas_label import label_of
 from tasks.calibrate import selector_of
-from tasks.candidates import rules_of, voters
 from tasks.choose import kept_atlases
 from tasks.correction import Correction, correction_of
-from tasks.evidence import CaseFiles, case_files, open_evidence
+from tasks.evidence import CaseFiles, case_files
 from tasks.facts import FuseFacts, ResultFacts
+from tasks.fusion import Question, open_fusion
 from tasks.job import Artifact, Job, Made, number, work
 from tasks.layout import Layout
 from tasks.learn import learnt_parameters, trust_of
@@ -70,8 +70,10 @@ class FuseJob(Job):
         "covoxel.metrics",
         "covoxel.preprocessing",
         "covoxel.fusion",
+        "covoxel.registration.pyramid",
         "tasks.evidence",
         "tasks.candidates",
+        "tasks.fusion",
         "tasks.results",
         "tasks.fuse",
     )
@@ -128,23 +130,25 @@ class KeepJob(Job):
 def fuse(job: FuseJob) -> Made:
     """Write label map and confidence on the case's own grid."""
     native = load_image(job.native.path).grid
-    with open_evidence(job.files, job.device, job.layout.scratch) as (fixed, everybody):
-        source, choice = voters(everybody, job.files.names, job.voting, job.learnt)
-        rules, onto = rules_of(job.settings, job.learnt, choice.kept), restorer(source, fixed.grid, native)
-        results = candidates(source, rules, onto=onto)
-        selected = Selector.from_json(job.judge).select(source, results)
-        fused, values, quality = selected.fused, source.values, selected.predicted[selected.rule].dice
+    question = Question(job.settings, job.voting, job.learnt, Selector.from_json(job.judge))
+    with open_fusion(
+        job.files, question, job.device, job.layout.scratch, lambda source, grid: restorer(source, grid, native)
+    ) as found:
+        source, selected, fused, values = found.source, found.selected, found.fused, found.source.values
+        quality = selected.predicted[selected.rule].dice
         if job.correction is not None:
-            fused, values = job.correction.corrected(fixed, native, source, rules, selected.rule, job.layout.scratch)
+            fused, values = job.correction.corrected(
+                found.fixed, native, source, found.rules, selected.rule, job.layout.scratch
+            )
             quality = job.correction.quality(quality)
-        label_map, confidence = restored(fused, fixed.grid, native)
+        label_map, confidence = restored(fused, found.fixed.grid, native)
         facts = {
             "quality": number(quality),
             "rule": selected.rule,
             "reason": selected.reason,
             "predicted": {rule: number(predicted.dice) for rule, predicted in selected.predicted.items()},
-            "atlases": _atlas_facts(source, choice.kept, fused, job.learnt),
-            "rejected": dict(job.left_out) | choice.rejected,
+            "atlases": _atlas_facts(source, found.choice.kept, fused, job.learnt),
+            "rejected": dict(job.left_out) | found.choice.rejected,
             **({} if job.correction is None else {"corrected": True}),
         }
     outputs = write_result(label_map, confidence, job.places)

@@ -6,17 +6,16 @@ from typing import Any
 
 from prefect import task
 
-from covoxel.fusion.candidates import candidates
 from covoxel.fusion.choice import Selector
 from covoxel.io import read_labels
 from covoxel.segmentation.candidates import FUSION
 from covoxel.segmentation.combine import Labelled, combine
 from covoxel.spatial import Image
 from tasks.calibrate import selector_of
-from tasks.candidates import rules_of, voters
 from tasks.correction import correction_of
-from tasks.evidence import CaseFiles, case_files, open_evidence
+from tasks.evidence import CaseFiles, case_files
 from tasks.facts import DiceFacts
+from tasks.fusion import Question, open_fusion
 from tasks.job import Artifact, Job, Made, work
 from tasks.learn import learnt_parameters
 from tasks.networks import Networks, all_say, facts_of, hashes_of, judges_of
@@ -62,6 +61,7 @@ class JudgeJob(Job):
         "covoxel.segmentation",
         "tasks.evidence",
         "tasks.candidates",
+        "tasks.fusion",
         "tasks.joint_models",
         "tasks.joint_network",
         "tasks.networks",
@@ -99,10 +99,9 @@ class JudgeJob(Job):
 @work
 def judge(job: JudgeJob) -> Made:
     """Find the true Dice of all candidates, as facts; the atlas is fused from the others."""
-    with open_evidence(job.files, job.device, job.layout.scratch) as (fixed, everybody):
-        source, choice = voters(everybody, job.files.names, job.voting, job.learnt)
-        results = candidates(source, rules_of(job.settings, job.learnt, choice.kept))
-        fused = Selector.from_json(job.selector).select(source, results).fused
+    question = Question(job.settings, job.voting, job.learnt, Selector.from_json(job.selector))
+    with open_fusion(job.files, question, job.device, job.layout.scratch) as found:
+        fixed, fused = found.fixed, found.fused
     label_map, confidence = Image(fused.label_map.cpu(), fixed.grid), Image(fused.confidence.cpu(), fixed.grid)
     said = all_say(job.networks, job.scan, fixed.grid, job.device)
     values = next(iter(said.values())).values.tolist()

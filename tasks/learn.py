@@ -46,6 +46,7 @@ class LearnJob(Job):
         "covoxel.io",
         "covoxel.losses.box",
         "covoxel.fusion",
+        "covoxel.registration.pyramid",
         "covoxel.training.augmentation",
         "covoxel.training.averaging",
         "covoxel.training.checkpoint",

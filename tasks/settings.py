@@ -173,6 +173,10 @@ class FuseSettings(_Stage):
         ge=2,
         description="atlases labelled by the others, from which select learns; null: all (as with --correct, networks)",
     )
+    judge_voxels: PositiveInt = Field(
+        10**6,
+        description="in a larger image rules are tried, and Dice is predicted, on so many cells of several voxels",
+    )
     correct: bool = Field(
         False,
         description="learn from the atlases, each labelled by the others, to correct what fusion does wrong; some "

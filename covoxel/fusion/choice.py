@@ -1,7 +1,7 @@
 """`select`: the rule for one case, by what the labelled cases taught about each and by what this case shows."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
@@ -78,6 +78,10 @@ class Selected:
     fused: FusedImage
     predicted: Mapping[str, Predicted]
     reason: str
+
+    def of(self, fused: FusedImage) -> Self:
+        """The same choice with another result of the rule, say on smaller voxels."""
+        return replace(self, fused=fused)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The vote of windows nearby: what the rules that compare atlases and image window by window have in common."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
@@ -78,6 +78,8 @@ class Sight:
         `(offset, n)`, the displacements searched.
     distance
         `(offset, atlas, m)`, infinite where an atlas is not inside.
+    origin
+        `(n,)`, where the first voxel of `pairs` lies in the image.
     """
 
     look: Look
@@ -85,6 +87,11 @@ class Sight:
     voxels: Tensor
     offsets: Tensor
     distance: Tensor
+    origin: Tensor
+
+    def of(self, chosen: Tensor) -> "Sight":
+        """The sight of some of the voxels, `chosen` a mask `(m,)`."""
+        return replace(self, voxels=self.voxels[chosen], distance=self.distance[:, :, chosen])
 
 
 Weigh = Callable[[Sight], Tensor]
@@ -148,7 +155,8 @@ def _vote(evidence: Evidence, place: Place, look: Look, weigh: Weigh, halo: int,
     room = _WORK // (source.atlases * len(offsets))
     for tile in tiles(wanted, voxels=room, size=_WORK // source.atlases, halo=halo, among=undecided):
         around = grown(tile, halo, tuple(undecided.shape))
-        sight = _look_at(pairs, undecided, around, look, offsets)
+        first = tuple(w.start + part.start - look.margin for w, part in zip(window, around, strict=True))
+        sight = _look_at(pairs, undecided, around, look, offsets, first)
         voxels = sight.voxels - look.margin + offsets.new_tensor([part.start for part in around])
         own = _within(voxels, tile)
         there = voxels[own] + from_window
@@ -164,7 +172,9 @@ def _reached(undecided: Tensor, core: Window, halo: int, margin: int) -> Window:
     return grown(beyond(found, near), margin, tuple(undecided.shape))
 
 
-def _look_at(pairs: Pairs, undecided: Tensor, tile: tuple[slice, ...], look: Look, offsets: Tensor) -> Sight:
+def _look_at(
+    pairs: Pairs, undecided: Tensor, tile: Window, look: Look, offsets: Tensor, first: tuple[int, ...]
+) -> Sight:
     """Sight of the undecided voxels of `tile`, from pairs that are `look.margin` wider on every side."""
     near = pairs.part(tuple(slice(part.start, part.stop + 2 * look.margin) for part in tile))
     voxels = undecided[tile].nonzero() + look.margin
@@ -175,7 +185,7 @@ def _look_at(pairs: Pairs, undecided: Tensor, tile: tuple[slice, ...], look: Loo
         window_distance(there, look.kernel, look.radius, count[:, :, *part])[at]
         for there, part in _shifted(near, look.search, offsets)
     ]
-    return Sight(look, near, voxels, offsets, torch.stack(distance))
+    return Sight(look, near, voxels, offsets, torch.stack(distance), offsets.new_tensor(first))
 
 
 def _shifted(pairs: Pairs, search: int, offsets: Tensor) -> Iterator[tuple[Pairs, Window]]:

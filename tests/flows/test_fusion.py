@@ -1,12 +1,16 @@
 """Label fusion in the flows: a rule for each case, atlases chosen and rejected, weights learnt, and what falls back."""
 
 from collections.abc import Callable
+from math import prod
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from covoxel.io import read_labels, read_table, write_labels
+from covoxel.fusion.candidates import FusedImage, Rules, candidates
+from covoxel.fusion.source import Source
+from covoxel.io import read_image, read_labels, read_table, write_labels
 from covoxel.manifest import Manifest
 from covoxel.spatial import Image
 from covoxel.training import TrainingDivergedError
@@ -62,6 +66,32 @@ def test_select_predicts_every_candidate_and_keeps_one(run: Callable[..., Path],
     code, _, problems = invoke("fuse-labels", "--output", output, "--rule", "majority")
     assert code == 0
     assert facts(output, "fuse", "c5")["rule"] == "majority"
+
+
+@pytest.mark.parametrize("judged", ["joint_label_fusion", "majority"])
+def test_a_large_image_is_judged_on_cells_and_only_the_kept_rule_is_used_on_all_voxels(
+    run: Callable[..., Path], judged: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used: list[tuple[tuple[int, ...], tuple[str, ...]]] = []
+
+    def noted(source: Source, rules: Rules, **more: Any) -> dict[str, FusedImage]:
+        used.append((source.shape, tuple(rules)))
+        return candidates(source, rules, **more)
+
+    monkeypatch.setattr("tasks.fusion.candidates", noted)
+    output = run(f"fuse: {{candidates: [{judged}, staple], judge_voxels: 400}}\n")
+    whole = read_image(output / "work" / "preprocessed" / "c5.nii.gz").grid.shape
+    kept = facts(output, "fuse", "c5")
+    tried = (judged, "staple")
+    on_cells, on_voxels = ([each for each in used if (each[0] == whole) is whether] for whether in (False, True))
+    assert [rules for _, rules in on_cells] == [tried, tried]  # of c4 and c5
+    assert all(prod(shape) <= 400 < prod(whole) for shape, _ in on_cells)
+    assert sorted(rules for _, rules in on_voxels) == sorted(
+        (facts(output, "fuse", case)["rule"],) for case in ("c4", "c5")
+    )
+    assert set(kept["predicted"]) == set(tried)
+    assert read_labels(output / "segmentations" / "c5.nii.gz").grid.shape == whole
+    assert facts(output, "calibrate", "c1")["facts"]
 
 
 @pytest.mark.parametrize(("most", "labelled"), [(2, "c1 c4"), (3, "c1 c3 c4"), ("null", "c1 c2 c3 c4")])

@@ -64,6 +64,26 @@ def test_weights_hold_for_the_window_they_were_found_in() -> None:
     assert_close(spread[:, 0, 0], window(alone, (0, 0), 1).mean((1, 2)), atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("stride", [2, 3])
+def test_weights_are_found_on_a_lattice_and_a_voxel_far_from_it_has_its_own(stride: int) -> None:
+    """All undecided: the sum over the lattice's voxels nearby. One undecided voxel off the lattice: its own."""
+    evidence = random_evidence((9, 8), 4, seen=1.1)
+    onehot = torch.eye(4)[:, :, None, None].expand(4, 4, 9, 8)
+    evidence = replace(evidence, labels=onehot, values=torch.arange(4))
+    plain = PLAIN | {"alpha": 0.03, "radius": 1}
+    alone = fuse("joint_label_fusion", evidence, **plain).probabilities
+    sparse = fuse("joint_label_fusion", evidence, **(plain | {"spread": 1, "stride": stride})).probabilities
+    for at in [(3, 4), (5, 5), (4, 4), (8, 7)]:
+        near = [(i, j) for i in range(9) for j in range(8) if max(abs(i - at[0]), abs(j - at[1])) <= 1]
+        lattice = [alone[:, i, j] for i, j in near if i % stride == 0 and j % stride == 0] or [alone[:, *at]]
+        assert_close(sparse[:, *at], torch.stack(lattice).mean(0), atol=1e-5, rtol=0)
+    agreed = onehot[:1].expand(4, 4, 9, 8).clone()
+    agreed[:, :, 5, 7] = torch.eye(4)
+    one = replace(evidence, labels=agreed)
+    sparse = fuse("joint_label_fusion", one, **(plain | {"spread": 1, "stride": stride})).probabilities
+    assert_close(sparse[:, 5, 7], alone[:, 5, 7], atol=1e-5, rtol=0)
+
+
 def test_copies_of_an_atlas_have_one_vote_between_them() -> None:
     """Four of one against one of another, both as far from the image: half the vote each, but by majority 4 to 1."""
     shape = (16, 15, 14)
