@@ -69,6 +69,8 @@ class Schedule:
     momentum: float
     update_sigma_vox: tuple[float, ...]
     velocity_sigma_vox: tuple[float, ...]
+    last_step: float = 1.0
+    by_force: bool = False
 
     def levels(self) -> list[tuple[int, "_Pace"]]:
         """Power of two of the cells, and the pace, of each level, coarse to fine."""
@@ -79,7 +81,7 @@ class Schedule:
             _of_levels(self.velocity_sigma_vox, count),
             strict=True,
         )
-        paces = [_Pace(n, self.regulariser, self.step_vox, self.momentum, *sigmas) for n, *sigmas in steps]
+        paces = [_Pace(n, self.regulariser, self.step_vox, self.momentum, *sigmas, self.last_step, self.by_force) for n, *sigmas in steps]
         return list(zip(reversed(range(count)), paces, strict=True))
 
 
@@ -100,6 +102,8 @@ class _Pace:
     momentum: float
     update_sigma_vox: float
     velocity_sigma_vox: float
+    last_step: float
+    by_force: bool = False
 
 
 def deform(start: Sequence[Transform], terms: Sequence[Term], schedule: Schedule) -> list[Transform]:
@@ -280,10 +284,14 @@ def _ascend(
     velocity_sigma = [pace.velocity_sigma_vox * s for s in isotropic]
     smooth = _REGULARISERS[pace.regulariser]
     axes = tuple(range(1, velocity.ndim))
-    for _ in range(pace.steps):
+    most = 0.0
+    for step in range(pace.steps):
         direction = gaussian(force(velocity), update_sigma).mul_(metric)
         longest = direction.square().sum(1, keepdim=True).amax(axes, keepdim=True).sqrt()
-        update = update.mul_(pace.momentum).add_(direction.mul_(pace.step_vox / (longest + 1e-12)))
+        if pace.by_force:
+            longest = most = torch.maximum(longest, torch.as_tensor(most))
+        length = pace.step_vox * (1 - (1 - pace.last_step) * step / pace.steps)
+        update = update.mul_(pace.momentum).add_(direction.mul_(length / (longest + 1e-12)))
         if expected is None:
             velocity = smooth(velocity + update, velocity_sigma)
         else:

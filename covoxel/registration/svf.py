@@ -25,6 +25,8 @@ def svf(
     momentum: float = 0.5,
     update_sigma_vox: tuple[float, ...] = (2.0, 2.0, 2.0, 1.0),
     velocity_sigma_vox: tuple[float, ...] = (1.0, 1.0, 1.0, 0.5),
+    last_step: float = 1.0,
+    by_force: bool = False,
 ) -> list[Transform]:
     r"""Register by an affine transform and a diffeomorphism :math:`\exp(v)`.
 
@@ -76,7 +78,7 @@ def svf(
     Vercauteren et al., Symmetric log-domain diffeomorphic registration, MICCAI 2008.
     Avants et al., Symmetric diffeomorphic image registration with cross-correlation, Med Image Anal 2008.
     """
-    schedule = Schedule(iterations, regulariser, step_vox, momentum, update_sigma_vox, velocity_sigma_vox)
+    schedule = Schedule(iterations, regulariser, step_vox, momentum, update_sigma_vox, velocity_sigma_vox, last_step, by_force)
     if alignment == "affine":
         similar = affine_similarity or similarity
         start = coarse_affine(fixed, moving, freedom=freedom, similarity=similar, search=search)
