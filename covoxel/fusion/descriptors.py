@@ -5,6 +5,7 @@ from math import prod
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from covoxel.fusion.windows import locally_normalised, window_mean
 
@@ -126,6 +127,10 @@ def _rank(values: Tensor, ordered: Tensor) -> Tensor:
     """Share of `ordered` that is smaller than each of `values`, ties by half; 0.5 where there is none to compare."""
     if not len(ordered):
         return torch.full_like(values, 0.5)
-    values = values.contiguous()
-    below, up_to = torch.searchsorted(ordered, values), torch.searchsorted(ordered, values, right=True)
-    return (below + up_to).to(values.dtype).div_(2 * len(ordered))
+    distinct, times = torch.unique_consecutive(ordered, return_counts=True)
+    # Of each distinct value, and of what lies between two of them: twice the number of smaller ones, ties by half.
+    up_to = functional.pad(times.cumsum(0), (1, 0))
+    twice = torch.stack([2 * up_to, functional.pad(up_to[1:] + up_to[:-1], (0, 1))])
+    place = torch.searchsorted(distinct, values.contiguous())
+    equal = distinct[place.clamp(max=len(distinct) - 1)] == values
+    return twice[equal.long(), place].to(values.dtype).div_(2 * len(ordered))

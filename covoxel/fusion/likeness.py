@@ -64,15 +64,15 @@ def _even(image: Tensor, scale: tuple[float, float] | None) -> Tensor:
     return ((image - scale[0]) / scale[1]).to(image.dtype)
 
 
-def window_distance(pairs: Pairs, kernel: Kernel, radius: int) -> Tensor:
+def window_distance(pairs: Pairs, kernel: Kernel, radius: int, count: Tensor | None = None) -> Tensor:
     """Distance, `(atlas, *shape)`, of the windows around each voxel; infinite where an atlas is not inside.
 
-    "ssd": mean squared difference; "lncc": 1 less the correlation coefficient.
+    "ssd": mean squared difference; "lncc": 1 less the correlation coefficient. `count` as for `window_mean`.
     """
     if kernel == "ssd":
-        distance = window_mean((pairs.moved - pairs.fixed).square_(), pairs.inside, radius).clamp_(min=0)
+        distance = window_mean((pairs.moved - pairs.fixed).square_(), pairs.inside, radius, count).clamp_(min=0)
     else:
-        distance = 1 - correlation(pairs.fixed, pairs.moved, pairs.inside, radius)
+        distance = 1 - correlation(pairs.fixed, pairs.moved, pairs.inside, radius, count)
     return distance.masked_fill_(pairs.inside == 0, torch.inf)[:, 0]
 
 

@@ -14,6 +14,7 @@ from covoxel.fusion.likeness import Kernel, Pairs, comparable, window_distance
 from covoxel.fusion.source import Place, place_of
 from covoxel.fusion.survey import votes_of
 from covoxel.fusion.tiling import Window, beyond, bounding_window, grown, tiles, within
+from covoxel.fusion.windows import window_count
 
 _WORK = 2**25  # numbers of one quantity that are in memory at once
 
@@ -169,17 +170,24 @@ def _look_at(pairs: Pairs, undecided: Tensor, tile: tuple[slice, ...], look: Loo
     voxels = undecided[tile].nonzero() + look.margin
     # Distances are wanted at the voxels of the tile: windows around them are enough.
     at: Any = (slice(None), *(voxels - look.search).unbind(1))
-    distance = [window_distance(there, look.kernel, look.radius)[at] for there in _shifted(near, look.search, offsets)]
+    count = window_count(near.inside, look.radius)  # it moves with the atlas
+    distance = [
+        window_distance(there, look.kernel, look.radius, count[:, :, *part])[at]
+        for there, part in _shifted(near, look.search, offsets)
+    ]
     return Sight(look, near, voxels, offsets, torch.stack(distance))
 
 
-def _shifted(pairs: Pairs, search: int, offsets: Tensor) -> Iterator[Pairs]:
-    """The pairs less `search` voxels on every side, with the atlases' voxels at each offset in place of their own."""
+def _shifted(pairs: Pairs, search: int, offsets: Tensor) -> Iterator[tuple[Pairs, Window]]:
+    """The pairs less `search` voxels on every side, with the atlases' voxels at each offset in place of their own.
+
+    With each, the part of the atlases that it shows.
+    """
     shape = [side - 2 * search for side in pairs.fixed.shape[2:]]
     still = tuple(slice(search, search + side) for side in shape)
     for offset in offsets.tolist():
         there = tuple(slice(search + o, search + o + side) for o, side in zip(offset, shape, strict=True))
-        yield Pairs(pairs.fixed[:, :, *still], pairs.moved[:, :, *there], pairs.inside[:, :, *there])
+        yield Pairs(pairs.fixed[:, :, *still], pairs.moved[:, :, *there], pairs.inside[:, :, *there]), there
 
 
 def _within(voxels: Tensor, window: tuple[slice, ...]) -> Tensor:

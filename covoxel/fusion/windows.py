@@ -9,7 +9,12 @@ VARIANCE_FLOOR = 1e-3
 """Added to variances of standardised intensities: a window without contrast is like nothing."""
 
 
-def window_mean(x: Tensor, inside: Tensor, radius: int) -> Tensor:
+def window_count(inside: Tensor, radius: int) -> Tensor:
+    """Voxels inside, of the window around each voxel; 1 where there is none, so that one can divide by it."""
+    return box_sum(inside, radius).round_().clamp_(min=1)
+
+
+def window_mean(x: Tensor, inside: Tensor, radius: int, count: Tensor | None = None) -> Tensor:
     """Mean of `x` over the window around each voxel, voxels where `inside` only.
 
     Parameters
@@ -20,16 +25,18 @@ def window_mean(x: Tensor, inside: Tensor, radius: int) -> Tensor:
         `(batch, 1, *shape)` of the type of `x`, ones and zeros.
     radius
         Half side of the window in voxels.
+    count
+        `window_count` of the same, if it is known.
 
     Returns
     -------
     Tensor
         As `x`; 0 where a window holds no voxel inside.
     """
-    return box_sum(x * inside, radius) / box_sum(inside, radius).round_().clamp_(min=1)
+    return box_sum(x * inside, radius) / (window_count(inside, radius) if count is None else count)
 
 
-def correlation(fixed: Tensor, moved: Tensor, inside: Tensor, radius: int) -> Tensor:
+def correlation(fixed: Tensor, moved: Tensor, inside: Tensor, radius: int, count: Tensor | None = None) -> Tensor:
     """Correlation coefficient of two standardised images in the window around each voxel.
 
     Parameters
@@ -38,6 +45,8 @@ def correlation(fixed: Tensor, moved: Tensor, inside: Tensor, radius: int) -> Te
         `(atlas, 1, *shape)`, the last ones and zeros.
     radius
         Half side of the window in voxels.
+    count
+        `window_count` of the same, if it is known.
 
     Returns
     -------
@@ -45,7 +54,7 @@ def correlation(fixed: Tensor, moved: Tensor, inside: Tensor, radius: int) -> Te
         `(atlas, 1, *shape)` in -1 to 1.
     """
     products = torch.cat([fixed, moved, fixed * fixed, moved * moved, fixed * moved], 1)
-    f, m, ff, mm, fm = window_mean(products, inside, radius).tensor_split(5, 1)
+    f, m, ff, mm, fm = window_mean(products, inside, radius, count).tensor_split(5, 1)
     variance_f = (ff - f * f).clamp_(min=0).add_(VARIANCE_FLOOR)
     variance_m = (mm - m * m).clamp_(min=0).add_(VARIANCE_FLOOR)
     return (fm - f * m).div_(variance_f.mul_(variance_m).sqrt_())
