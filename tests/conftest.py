@@ -2,6 +2,7 @@
 
 import os
 import random
+import signal
 from pathlib import Path
 
 # Before torch or ITK is imported: pytest-xdist runs one process a core.
@@ -26,6 +27,10 @@ settings.load_profile("covoxel")
 
 def pytest_configure() -> None:
     torch.set_num_threads(1)
+    # A shell's background job ignores Ctrl-C, and so would every program that the tests start and interrupt.
+    for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, usual)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
