@@ -70,7 +70,6 @@ class Schedule:
     update_sigma_vox: tuple[float, ...]
     velocity_sigma_vox: tuple[float, ...]
     last_step: float = 1.0
-    by_force: bool = False
 
     def levels(self) -> list[tuple[int, "_Pace"]]:
         """Power of two of the cells, and the pace, of each level, coarse to fine."""
@@ -81,7 +80,10 @@ class Schedule:
             _of_levels(self.velocity_sigma_vox, count),
             strict=True,
         )
-        paces = [_Pace(n, self.regulariser, self.step_vox, self.momentum, *sigmas, self.last_step, self.by_force) for n, *sigmas in steps]
+        paces = [
+            _Pace(n, self.regulariser, self.step_vox, self.momentum, update_sigma, velocity_sigma, self.last_step)
+            for n, update_sigma, velocity_sigma in steps
+        ]
         return list(zip(reversed(range(count)), paces, strict=True))
 
 
@@ -103,10 +105,11 @@ class _Pace:
     update_sigma_vox: float
     velocity_sigma_vox: float
     last_step: float
-    by_force: bool = False
 
 
-def deform(start: Sequence[Transform], terms: Sequence[Term], schedule: Schedule) -> list[Transform]:
+def deform(
+    start: Sequence[Transform], terms: Sequence[Term], schedule: Schedule, begin: "NodeVelocity | None" = None
+) -> list[Transform]:
     """Let a diffeomorphism precede each transform so that the terms agree: `x -> start(exp(v)(x))`.
 
     Parameters
@@ -118,6 +121,9 @@ def deform(start: Sequence[Transform], terms: Sequence[Term], schedule: Schedule
         What is to agree; the losses are added.
     schedule
         Levels and steps.
+    begin
+        Velocity where the descent begins, and which it does not smooth; zero by default. Its cells as in
+        `descend_velocity`.
 
     Returns
     -------
@@ -125,7 +131,7 @@ def deform(start: Sequence[Transform], terms: Sequence[Term], schedule: Schedule
         With a displacement; `start` itself if all levels are too coarse for the image.
     """
     grid = start[0].grid
-    found = descend_velocity(start, terms, schedule)
+    found = descend_velocity(start, terms, schedule, begin, begin)
     if found is None:
         return list(start)
     displacement_vox = found.displacement_vox(grid)
@@ -284,12 +290,9 @@ def _ascend(
     velocity_sigma = [pace.velocity_sigma_vox * s for s in isotropic]
     smooth = _REGULARISERS[pace.regulariser]
     axes = tuple(range(1, velocity.ndim))
-    most = 0.0
     for step in range(pace.steps):
         direction = gaussian(force(velocity), update_sigma).mul_(metric)
         longest = direction.square().sum(1, keepdim=True).amax(axes, keepdim=True).sqrt()
-        if pace.by_force:
-            longest = most = torch.maximum(longest, torch.as_tensor(most))
         length = pace.step_vox * (1 - (1 - pace.last_step) * step / pace.steps)
         update = update.mul_(pace.momentum).add_(direction.mul_(length / (longest + 1e-12)))
         if expected is None:
