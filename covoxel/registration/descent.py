@@ -69,6 +69,7 @@ class Schedule:
     momentum: float
     update_sigma_vox: tuple[float, ...]
     velocity_sigma_vox: tuple[float, ...]
+    last_step: float = 1.0
 
     def levels(self) -> list[tuple[int, "_Pace"]]:
         """Power of two of the cells, and the pace, of each level, coarse to fine."""
@@ -79,7 +80,10 @@ class Schedule:
             _of_levels(self.velocity_sigma_vox, count),
             strict=True,
         )
-        paces = [_Pace(n, self.regulariser, self.step_vox, self.momentum, *sigmas) for n, *sigmas in steps]
+        paces = [
+            _Pace(n, self.regulariser, self.step_vox, self.momentum, update_sigma, velocity_sigma, self.last_step)
+            for n, update_sigma, velocity_sigma in steps
+        ]
         return list(zip(reversed(range(count)), paces, strict=True))
 
 
@@ -100,9 +104,12 @@ class _Pace:
     momentum: float
     update_sigma_vox: float
     velocity_sigma_vox: float
+    last_step: float
 
 
-def deform(start: Sequence[Transform], terms: Sequence[Term], schedule: Schedule) -> list[Transform]:
+def deform(
+    start: Sequence[Transform], terms: Sequence[Term], schedule: Schedule, begin: "NodeVelocity | None" = None
+) -> list[Transform]:
     """Let a diffeomorphism precede each transform so that the terms agree: `x -> start(exp(v)(x))`.
 
     Parameters
@@ -114,6 +121,9 @@ def deform(start: Sequence[Transform], terms: Sequence[Term], schedule: Schedule
         What is to agree; the losses are added.
     schedule
         Levels and steps.
+    begin
+        Velocity where the descent begins, and which it does not smooth; zero by default. Its cells as in
+        `descend_velocity`.
 
     Returns
     -------
@@ -121,7 +131,7 @@ def deform(start: Sequence[Transform], terms: Sequence[Term], schedule: Schedule
         With a displacement; `start` itself if all levels are too coarse for the image.
     """
     grid = start[0].grid
-    found = descend_velocity(start, terms, schedule)
+    found = descend_velocity(start, terms, schedule, begin, begin)
     if found is None:
         return list(start)
     displacement_vox = found.displacement_vox(grid)
@@ -280,10 +290,11 @@ def _ascend(
     velocity_sigma = [pace.velocity_sigma_vox * s for s in isotropic]
     smooth = _REGULARISERS[pace.regulariser]
     axes = tuple(range(1, velocity.ndim))
-    for _ in range(pace.steps):
+    for step in range(pace.steps):
         direction = gaussian(force(velocity), update_sigma).mul_(metric)
         longest = direction.square().sum(1, keepdim=True).amax(axes, keepdim=True).sqrt()
-        update = update.mul_(pace.momentum).add_(direction.mul_(pace.step_vox / (longest + 1e-12)))
+        length = pace.step_vox * (1 - (1 - pace.last_step) * step / pace.steps)
+        update = update.mul_(pace.momentum).add_(direction.mul_(length / (longest + 1e-12)))
         if expected is None:
             velocity = smooth(velocity + update, velocity_sigma)
         else:

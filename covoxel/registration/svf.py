@@ -5,6 +5,7 @@ from covoxel.registration.base import ENGINES, MovingBatch
 from covoxel.registration.descent import Regulariser, Schedule, Term, deform
 from covoxel.registration.model import Alignment
 from covoxel.registration.objective import Freedom
+from covoxel.registration.search import searched_velocity
 from covoxel.spatial import Image, Transform
 
 
@@ -25,6 +26,8 @@ def svf(
     momentum: float = 0.5,
     update_sigma_vox: tuple[float, ...] = (2.0, 2.0, 2.0, 1.0),
     velocity_sigma_vox: tuple[float, ...] = (1.0, 1.0, 1.0, 0.5),
+    last_step: float = 1.0,
+    reach: tuple[int, ...] = (),
 ) -> list[Transform]:
     r"""Register by an affine transform and a diffeomorphism :math:`\exp(v)`.
 
@@ -60,6 +63,11 @@ def svf(
         Strength of the smoothing of updates, and of the velocity after each step, cells of its grid; a value a level,
         the last for the finest: strong where far matches are sought, weak where detail is. Of too few values the
         first serves all coarser levels.
+    last_step
+        Share of `step_vox` that the steps of a level end with; in between they shrink evenly.
+    reach
+        Cells within which displacements are tried before the descent, as for `searched_velocity`; () leaves the search
+        out. The descent then begins with what was found, and needs no more than the two finest levels.
 
     Returns
     -------
@@ -76,10 +84,11 @@ def svf(
     Vercauteren et al., Symmetric log-domain diffeomorphic registration, MICCAI 2008.
     Avants et al., Symmetric diffeomorphic image registration with cross-correlation, Med Image Anal 2008.
     """
-    schedule = Schedule(iterations, regulariser, step_vox, momentum, update_sigma_vox, velocity_sigma_vox)
+    schedule = Schedule(iterations, regulariser, step_vox, momentum, update_sigma_vox, velocity_sigma_vox, last_step)
     if alignment == "affine":
         similar = affine_similarity or similarity
         start = coarse_affine(fixed, moving, freedom=freedom, similarity=similar, search=search)
     else:
         start = align(fixed, moving, alignment)
-    return deform(start, [Term.of_intensities(fixed, moving, similarity, radius)], schedule)
+    begin = searched_velocity(fixed, moving, start, reach) if reach else None
+    return deform(start, [Term.of_intensities(fixed, moving, similarity, radius)], schedule, begin)
