@@ -5,9 +5,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
-import torch
 from prefect import task
-from torch import Tensor
 
 from covoxel.fusion.atlas_choice import dice_by_count, likeness_scores
 from covoxel.fusion.calibration import Calibration
@@ -15,9 +13,8 @@ from covoxel.fusion.candidates import VOTE
 from covoxel.fusion.choice import Selector
 from covoxel.fusion.facts import Fact, facts_from_json, facts_of, facts_to_json
 from covoxel.io import read_labels
-from covoxel.spatial import Grid, Image, resample_labels
 from tasks.candidates import rules_of, voters
-from tasks.evidence import CaseFiles, case_files, open_evidence
+from tasks.evidence import CaseFiles, case_files, labels_of_cells, open_evidence
 from tasks.facts import CalibrateFacts
 from tasks.job import Artifact, Job, Made, number, work
 from tasks.learn import learnt_parameters
@@ -25,7 +22,6 @@ from tasks.options import TASK_OPTIONS
 from tasks.settings import AtlasSettings, FuseSettings
 from tasks.study import Study
 
-_SLAB = 8  # layers of cells
 COUNTS = (1, 2, 3, 4, 5, 7, 10, 14, 20, 30, 50, 100)
 
 
@@ -87,7 +83,7 @@ class CalibrateJob(Job):
 def calibrate(job: CalibrateJob) -> Made:
     """Find the signs and the true Dice of every candidate, and the Dice of fewer atlases, as facts."""
     with open_evidence(job.files, job.device, job.layout.scratch, job.settings.judge_voxels) as (fixed, source):
-        truth = _on(read_labels(job.truth.path), fixed.grid)
+        truth = labels_of_cells(read_labels(job.truth.path), job.settings.judge_voxels)
         scores = likeness_scores(source)
         order = sorted(range(len(scores)), key=lambda index: -scores[index])
         counts = [count for count in COUNTS if count < len(order)] + [len(order)]
@@ -99,15 +95,6 @@ def calibrate(job: CalibrateJob) -> Made:
     return Made(
         [], {"facts": facts_to_json(facts), "curve": {str(count): number(dice) for count, dice in curve.items()}}
     )
-
-
-def _on(labels: Image, grid: Grid) -> Tensor:
-    """Label map `(*grid.shape)`: itself, or on larger cells the label that has most of each; slab by slab."""
-    if labels.grid.isclose(grid):
-        return labels.data
-    first, *others = grid.shape
-    slabs = [grid.cropped((at, *[0] * len(others)), (min(_SLAB, first - at), *others)) for at in range(0, first, _SLAB)]
-    return torch.cat([resample_labels(labels, slab).data for slab in slabs])
 
 
 def calibrate_jobs(study: Study) -> list[CalibrateJob]:

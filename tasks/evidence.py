@@ -5,6 +5,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+from torch import Tensor
+
 from covoxel.fusion.gather import Atlas, gather
 from covoxel.fusion.source import Source, in_memory
 from covoxel.io import read_image, read_labels, read_transform
@@ -97,6 +100,20 @@ def cells_within(grid: Grid, most_voxels: int | None) -> tuple[int, ...]:
         width += 1
         factors = cell_factors(grid, float(grid.spacing_mm.min()) * width)
     return factors
+
+
+def labels_of_cells(labels: Image, most_voxels: int | None) -> Tensor:
+    """Label map on the cells of `cells_within`: what most voxels of a cell have, of equals the smallest label.
+
+    Memory: three label maps.
+    """
+    data, cells = labels.data, cells_within(labels.grid, most_voxels)
+    for axis, cell in enumerate(cells):
+        before, side, after = data.shape[:axis], data.shape[axis], data.shape[axis + 1 :]
+        many = -(-side // cell)
+        within = torch.arange(many * cell, device=data.device).clamp_(max=side - 1)
+        data = data.index_select(axis, within).reshape(*before, many, cell, *after).movedim(axis + 1, -1)
+    return data.flatten(len(cells)).mode(-1).values
 
 
 def _atlases(files: CaseFiles, whole: Grid, grid: Grid, factors: tuple[int, ...]) -> Iterator[Atlas]:
